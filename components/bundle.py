@@ -1,0 +1,111 @@
+"""The bundle: the folder that a model version is, and nothing in it runs code when loaded.
+
+    model.onnx       the network, logits out
+    bundle.json      what serving must know of it, and the SHA-256 of every other file
+    known.png        an image with a known answer, tried before the model may answer anybody else
+    evidence.json    what the report shows and the gate judged by
+
+The SHA-256 of ``bundle.json`` is the model's digest: it fixes every byte of the folder.
+"""
+
+import hashlib
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from components.culture import Modality
+from components.errors import IntegrityError
+from components.imaging import Preprocessing
+
+BUNDLE_FILE = "bundle.json"
+MODEL_FILE = "model.onnx"
+KNOWN_IMAGE_FILE = "known.png"
+EVIDENCE_FILE = "evidence.json"
+
+Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class KnownAnswer(_Strict):
+    """What the model said of ``known.png`` when it was evaluated."""
+
+    probabilities: tuple[float, ...]
+    tolerance: float = 0.01
+
+
+class Bundle(_Strict):
+    """Everything that serving must know of a model.
+
+    Attributes:
+        temperature: What logits are divided by before the softmax, so that probabilities are calibrated.
+        min_confidence: Answers whose highest probability lies below it abstain.
+        code_version: Version of mscflow, and the commit where it is known.
+        metrics: Test metrics by name.
+    """
+
+    format: Literal["mscflow-bundle/1"] = "mscflow-bundle/1"
+    model_name: str
+    task: Literal["confluence"] = "confluence"
+    modality: Modality
+    backbone: str
+    classes: tuple[str, ...]
+    preprocessing: Preprocessing
+    temperature: float = Field(gt=0)
+    min_confidence: float = Field(ge=0, le=1)
+    known: KnownAnswer
+    data_version: Digest
+    split_id: Digest
+    code_version: str
+    created: datetime
+    metrics: dict[str, float]
+    files: dict[str, Digest]
+
+
+def file_digest(path: Path) -> str:
+    """Give the hexadecimal SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_bundle(folder: Path, bundle: Bundle) -> str:
+    """Write ``bundle.json`` beside the files that it names and return the model's digest."""
+    path = folder / BUNDLE_FILE
+    path.write_text(bundle.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    return file_digest(path)
+
+
+def read_bundle(folder: Path, expected_digest: str | None = None) -> tuple[Bundle, str]:
+    """Read a bundle and check the digest of every file in it.
+
+    Args:
+        folder: Where the bundle lies.
+        expected_digest: The model's digest as the registry records it.
+
+    Returns:
+        The bundle and the model's digest.
+
+    Raises:
+        IntegrityError: if a file is missing, altered, or not named by ``bundle.json``.
+    """
+    path = folder / BUNDLE_FILE
+    if not path.is_file():
+        raise IntegrityError(f"{folder} holds no {BUNDLE_FILE}: it is no model of mscflow, or its download broke off")
+    digest = file_digest(path)
+    if expected_digest is not None and digest != expected_digest:
+        raise IntegrityError(f"{path} has digest {digest}, but the registry records {expected_digest}")
+    try:
+        bundle = Bundle.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        raise IntegrityError(f"{path} is not a bundle of this format: {error.errors()[0]['msg']}") from error
+    for name, expected in bundle.files.items():
+        file = folder / name
+        if not file.is_file():
+            raise IntegrityError(f"{file} is missing; bundle.json names it")
+        if (actual := file_digest(file)) != expected:
+            raise IntegrityError(f"{file} has digest {actual}, but bundle.json records {expected}")
+    return bundle, digest

@@ -1,0 +1,1 @@
+"""Data versions: import, validate, snapshot, split, simulate."""

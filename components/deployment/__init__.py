@@ -1,0 +1,1 @@
+"""Rolling a released model out to the endpoint."""

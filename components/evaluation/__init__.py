@@ -1,0 +1,1 @@
+"""Metrics, calibration, gates and the report."""

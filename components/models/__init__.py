@@ -1,0 +1,1 @@
+"""Backbones, classifier head and ONNX export."""

@@ -1,0 +1,278 @@
+"""One typed settings object, from defaults < preset < mscflow.toml < MSCFLOW_* environment < command line.
+
+``MSCFLOW_TRAINING__EPOCHS=5`` sets ``training.epochs``; the same in ``mscflow.toml`` is::
+
+    [training]
+    epochs = 5
+
+Each pipeline step receives its own section alone, so that a change of one section leaves the cached
+results of the other steps valid.
+"""
+
+import os
+import tomllib
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic.fields import FieldInfo
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+from pydantic_settings.exceptions import SettingsError as PydanticSettingsError
+
+from components.culture import Modality
+from components.errors import SettingsError
+
+LEARNING_RATE_RANGE = (1e-8, 1e-2)
+
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+Port = Annotated[int, Field(ge=1, le=65535)]
+
+
+class Section(BaseModel):
+    """Base of the settings' sections: frozen, and refusing what it does not know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Preset(StrEnum):
+    """How much work a run puts into its model."""
+
+    QUICK = "quick"
+    STANDARD = "standard"
+    PAPER = "paper"
+
+
+class DataSettings(Section):
+    """What is read from a source, and which images are fit for use."""
+
+    ref: str | None = Field(None, description="lineage that the snapshot extends; default: the source's name")
+    unlabelled: bool = Field(False, description="keep images without a confluence class")
+    min_side: int = Field(32, ge=1, description="images with a shorter side, in pixels, are quarantined")
+    max_pixels: int = Field(200_000_000, ge=1, description="larger images are refused before decoding")
+    min_contrast: float = Field(2.0, ge=0, description="standard deviation of grey levels below which an image is blank")
+
+
+class SplitSettings(Section):
+    """How the images are divided; groups (vessels) stay whole."""
+
+    test_fraction: Fraction = 0.2
+    validation_fraction: Fraction = 0.2
+    seed: int = 0
+
+    @model_validator(mode="after")
+    def _something_is_left_to_train_on(self) -> Self:
+        if not 0 < self.test_fraction + self.validation_fraction < 1:
+            raise ValueError("test_fraction + validation_fraction must lie between 0 and 1")
+        if min(self.test_fraction, self.validation_fraction) <= 0:
+            raise ValueError("test_fraction and validation_fraction must be above 0")
+        return self
+
+
+class TrainingSettings(Section):
+    """How one model is fitted (Adam with AMSGrad and L2; cross-entropy with balanced class weights)."""
+
+    backbone: str = "efficientnet_lite0"
+    weights: str = Field("auto", description="'none', 'auto' (pretrained where they can be had) or a local file")
+    image_size: int = Field(160, ge=32, le=1024, description="side, in pixels, that images are resized to")
+    epochs: int = Field(30, ge=1)
+    patience: int = Field(10, ge=1, description="epochs without a better validation loss before stopping")
+    batch_size: int = Field(16, ge=2)
+    learning_rate: float | None = Field(None, gt=0, description="fixed rate; None takes the search's best")
+    weight_decay: float = Field(1e-5, ge=0, description="L2 coefficient")
+    dropout: Fraction = 0.5
+    gradient_clip: float = Field(1.0, gt=0, description="largest gradient norm")
+    augment: bool = True
+    processes: int = Field(1, ge=1, description="training processes; above 1 it runs under torchrun")
+    seed: int = 0
+
+
+class SearchSettings(Section):
+    """How the learning rate is searched."""
+
+    trials: int = Field(6, ge=1)
+    epochs: int = Field(4, ge=1, description="epochs of one trial")
+    sampler: Literal["tpe", "random"] = "tpe"
+    scale: Literal["log", "linear"] = "log"
+    low: float = Field(LEARNING_RATE_RANGE[0], gt=0)
+    high: float = Field(LEARNING_RATE_RANGE[1], gt=0)
+    prune: bool = True
+    seed: int = 0
+    storage: str | None = Field(None, description="Optuna storage URL; default: a journal file under the home")
+
+    @model_validator(mode="after")
+    def _range_ascends(self) -> Self:
+        if self.low >= self.high:
+            raise ValueError(f"search.low {self.low} must be below search.high {self.high}")
+        return self
+
+
+class GateSettings(Section):
+    """The floors that a model must reach, and what it may lose against the champion."""
+
+    policy: Literal["auto"] = "auto"
+    min_accuracy: Fraction = 0.5
+    min_within_one_class: Fraction = 0.85
+    max_missed_overgrowth: Fraction = Field(0.34, description="share of class 4 called 1 or 2")
+    beat_majority: bool = Field(True, description="accuracy must exceed that of always naming the commonest class")
+    margin: Fraction = Field(0.0, description="accuracy that a challenger may lose against the champion")
+    bootstrap: int = Field(2000, ge=100, description="resamplings of the paired interval")
+    seed: int = 0
+
+
+class ServingSettings(Section):
+    """Where the endpoint listens and how much it takes at once."""
+
+    host: str = "127.0.0.1"
+    port: Port = 8080
+    grpc_port: Port = 8081
+    threads: int = Field(2, ge=1, description="threads that decode and infer")
+    queue: int = Field(64, ge=1, description="requests that may wait; more are answered 503")
+    max_image_bytes: int = Field(50_000_000, ge=1)
+    max_pixels: int = Field(100_000_000, ge=1)
+    start_timeout: float = Field(120.0, gt=0, description="seconds that the endpoint may take to get ready")
+
+
+def _absolute(path: Path) -> Path:
+    return path.expanduser().absolute()
+
+
+class Settings(BaseSettings):
+    """Everything that can be set; one object a run."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="MSCFLOW_", env_nested_delimiter="__", frozen=True, extra="forbid", validate_default=True
+    )
+
+    home: Annotated[Path, AfterValidator(_absolute)] = Field(Path(".mscflow"), description="where state lives")
+    store: str | None = Field(None, description="object store, a folder or s3://bucket/prefix; default: home/store")
+    tracking_uri: str | None = Field(None, description="MLflow; default: MLFLOW_TRACKING_URI, else sqlite in the home")
+    preset: Preset = Preset.QUICK
+    modality: Modality = Modality.SINGLE_STACK
+    data: DataSettings = DataSettings()
+    split: SplitSettings = SplitSettings()
+    search: SearchSettings = SearchSettings()
+    training: TrainingSettings = TrainingSettings()
+    gate: GateSettings = GateSettings()
+    serving: ServingSettings = ServingSettings()
+
+    @property
+    def store_uri(self) -> str:
+        """URI of the object store."""
+        return self.store or str(self.home / "store")
+
+    @property
+    def mlflow_uri(self) -> str:
+        """URI of the MLflow tracking server and registry."""
+        default = f"sqlite:///{self.home / 'mlflow.db'}"
+        return self.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or default
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Order the layers, the strongest first; see the module's docstring."""
+        toml = TomlConfigSettingsSource(settings_cls, _toml_file())
+        return init_settings, _Environment(settings_cls), toml, _Preset(settings_cls)
+
+
+# What each preset changes in the defaults. `paper` is the study's protocol (PAPER: Method; the
+# patience, batch size and weight decay are those of the authors' published script).
+PRESETS: dict[Preset, dict[str, Any]] = {
+    Preset.QUICK: {},
+    Preset.STANDARD: {
+        "search": {"trials": 20, "epochs": 8},
+        "training": {"backbone": "mobilenet_v3", "image_size": 300, "epochs": 100, "patience": 20},
+    },
+    Preset.PAPER: {
+        "search": {"trials": 30, "epochs": 30, "sampler": "random", "scale": "linear", "prune": False},
+        "training": {
+            "backbone": "resnet50",
+            "image_size": 300,
+            "epochs": 1000,
+            "patience": 100,
+            "batch_size": 8,
+            "gradient_clip": 0.1,
+        },
+    },
+}
+
+
+class _Environment(EnvSettingsSource):
+    """The MSCFLOW_* environment; a variable that belongs to no setting is refused, not ignored."""
+
+    # Read by other parts than the settings: the event file of a running step.
+    NOT_SETTINGS = frozenset({"MSCFLOW_EVENTS", "MSCFLOW_CONFIG", "MSCFLOW_REAL_DATA", "MSCFLOW_PYTHON"})
+
+    def __call__(self) -> dict[str, Any]:
+        fields = self.settings_cls.model_fields
+        for name in os.environ:
+            if not name.startswith("MSCFLOW_") or name in self.NOT_SETTINGS:
+                continue
+            if name.removeprefix("MSCFLOW_").split("__")[0].lower() not in fields:
+                raise SettingsError(f"environment variable {name} is not a setting of mscflow; unset it")
+        return super().__call__()
+
+
+def _toml_file() -> Path:
+    return Path(os.environ.get("MSCFLOW_CONFIG", "mscflow.toml"))
+
+
+class _Preset(PydanticBaseSettingsSource):
+    """What the chosen preset changes; it lies just above the defaults."""
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        """Unused: the preset gives whole sections at once."""
+        raise NotImplementedError
+
+    def __call__(self) -> dict[str, Any]:
+        chosen = str(self.current_state.get("preset", Preset.QUICK))
+        return PRESETS[Preset(chosen)] if chosen in set(Preset) else {}
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """Build the settings from all their layers.
+
+    Args:
+        overrides: What the command line gave; nested sections as dictionaries, None for 'not given'.
+
+    Raises:
+        SettingsError: naming the setting, its value and what it must be.
+    """
+    config = os.environ.get("MSCFLOW_CONFIG")
+    if config and not Path(config).is_file():
+        raise SettingsError(f"MSCFLOW_CONFIG '{config}' is not a file")
+    try:
+        return Settings(**_without_none(overrides))
+    except ValidationError as error:
+        raise SettingsError(_sentence(error)) from error
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError(f"{_toml_file()} is not valid TOML: {error}") from error
+    except PydanticSettingsError as error:
+        raise SettingsError(f"an MSCFLOW_* environment variable cannot be read: {error}") from error
+
+
+def _without_none(tree: dict[str, Any]) -> dict[str, Any]:
+    kept = {key: _without_none(value) if isinstance(value, dict) else value for key, value in tree.items()}
+    return {key: value for key, value in kept.items() if value is not None and value != {}}
+
+
+def _sentence(error: ValidationError) -> str:
+    first = error.errors()[0]
+    name = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        return f"'{name}' is not a setting of mscflow; see 'mscflow settings' for those that are"
+    others = f" ({error.error_count() - 1} more)" if error.error_count() > 1 else ""
+    message = first["msg"].removeprefix("Value error, ")
+    return f"setting '{name}' is {first['input']!r}: {message}{others}" if name else f"settings: {message}{others}"

@@ -1,0 +1,1 @@
+"""The KFP pipelines, their runners and the command line."""

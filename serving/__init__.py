@@ -1,0 +1,1 @@
+"""The KServe predictor; nothing here imports torch."""
