@@ -1,0 +1,33 @@
+"""The training step as a KFP component; what it does is in ``components.training.steps``."""
+
+from typing import NamedTuple
+
+from kfp import dsl
+
+from components.images import TRAIN
+
+
+@dsl.component(base_image=TRAIN, install_kfp_package=False)
+def train(
+    store: str, split_id: str, modality: str, learning_rate: float, settings: dict, model: dsl.Output[dsl.Model]
+) -> NamedTuple("Outputs", [("result", dict)]):  # type: ignore[valid-type]
+    """Fit one model on the train part, choosing the epoch on the validation part."""
+    from pathlib import Path
+
+    from components.culture import Modality
+    from components.events import step
+    from components.settings import TrainingSettings, load_settings
+    from components.training import steps
+
+    with step("train") as report:
+        result = steps.train(
+            store,
+            split_id,
+            learning_rate,
+            TrainingSettings.model_validate(settings),
+            Path(model.path),
+            load_settings().home,
+            Modality(modality),
+        )
+        report(result)
+    return (result,)
