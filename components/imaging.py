@@ -1,0 +1,186 @@
+"""Image bytes to model input, with NumPy and Pillow alone: the same code in training and in serving.
+
+Whatever a microscope or a scanner writes becomes 8-bit RGB: 16-bit and floating-point grey levels are
+stretched between percentiles, palettes and CMYK are converted, EXIF rotation is applied, an alpha
+channel is dropped, and of a multi-page TIFF the first page is taken.
+"""
+
+import io
+import struct
+import zlib
+from typing import Annotated, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+from pydantic import BaseModel, ConfigDict, Field
+
+from components.errors import ImageError
+
+MAX_PIXELS = 200_000_000
+FORMATS = ("JPEG", "PNG", "BMP", "TIFF")
+EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff"})
+STRETCH_PERCENTILES = (0.2, 99.8)
+
+# Pillow's own limit warns at one size and raises at another; decode() checks the header against one
+# limit that the caller chooses.
+Image.MAX_IMAGE_PIXELS = None
+
+Channels = tuple[float, float, float]
+_Positive = Annotated[float, Field(gt=0)]
+
+# What Pillow's readers raise on damaged files, beside OSError.
+_DAMAGE = (OSError, ValueError, SyntaxError, EOFError, KeyError, IndexError, TypeError, struct.error, zlib.error)
+_CUT_SHORT = ("truncated", "unexpected end", "not enough", "premature", "decoder error -2", "buffer")
+
+
+class Preprocessing(BaseModel):
+    """How decoded images become the network's input.
+
+    Attributes:
+        size: Side, in pixels, of the square that images are resized to.
+        mean: Per channel (RGB), subtracted after scaling to 0..1.
+        std: Per channel (RGB), divided by after subtracting the mean.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    size: int = Field(300, ge=1, le=4096)
+    mean: Channels = (0.5, 0.5, 0.5)
+    std: tuple[_Positive, _Positive, _Positive] = (0.5, 0.5, 0.5)
+    equalisation: Literal["none"] = "none"
+
+
+def decode(data: bytes, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
+    """Decode one image file (JPEG, PNG, BMP or TIFF).
+
+    Args:
+        data: The file's bytes.
+        max_pixels: Images with more pixels are refused by their header, before any memory is taken.
+
+    Returns:
+        RGB, shape (height, width, 3).
+
+    Raises:
+        ImageError: with the reason ``empty``, ``unreadable``, ``unsupported``, ``too_large`` or ``truncated``.
+    """
+    if not data:
+        raise ImageError("empty", "the image file has 0 bytes; export it again")
+    try:
+        image = Image.open(io.BytesIO(data), formats=FORMATS)
+    except UnidentifiedImageError as error:
+        raise ImageError("unreadable", f"the file is no {', '.join(FORMATS[:-1])} or {FORMATS[-1]} image") from error
+    except _DAMAGE as error:
+        raise ImageError("unreadable", f"the image's header is damaged ({error}); export it again") from error
+    with image:
+        _check_size(image, max_pixels)
+        try:
+            return _to_rgb(image)
+        except _DAMAGE as error:
+            raise _damage(error) from error
+
+
+def resize(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    """Squash an RGB image into a square, antialiased; shares of its area keep their value.
+
+    Args:
+        image: Shape (height, width, 3).
+        size: Side of the square in pixels.
+
+    Returns:
+        Shape (size, size, 3).
+    """
+    if image.shape[:2] == (size, size):
+        return image
+    return np.array(Image.fromarray(image).resize((size, size), Image.Resampling.BILINEAR))
+
+
+def normalise(batch: NDArray[np.uint8], prep: Preprocessing) -> NDArray[np.float32]:
+    """Turn resized RGB images into the network's input.
+
+    Args:
+        batch: Shape (N, S, S, 3).
+        prep: Its mean and standard deviation are applied to values scaled to 0..1.
+
+    Returns:
+        Contiguous, shape (N, 3, S, S).
+    """
+    count, height, width, channels = batch.shape
+    out = np.empty((count, channels, height, width), np.float32)
+    for channel, (mean, std) in enumerate(zip(prep.mean, prep.std, strict=True)):
+        np.multiply(batch[..., channel], np.float32(1 / (255 * std)), out=out[:, channel])
+        out[:, channel] -= np.float32(mean / std)
+    return out
+
+
+def preprocess(data: bytes, prep: Preprocessing, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.float32]:
+    """Decode, resize and normalise one image file.
+
+    Returns:
+        Shape (3, S, S).
+
+    Raises:
+        ImageError: as ``decode`` does.
+    """
+    batch = resize(decode(data, max_pixels=max_pixels), prep.size)[np.newaxis]
+    image: NDArray[np.float32] = normalise(batch, prep)[0]
+    return image
+
+
+def probabilities(logits: NDArray[np.floating], temperature: float = 1.0) -> NDArray[np.float64]:
+    """Give the softmax of logits divided by a temperature.
+
+    Args:
+        logits: Shape (N, K).
+        temperature: Above 0; above 1 it flattens, below 1 it sharpens.
+
+    Returns:
+        Shape (N, K); each row sums to 1.
+    """
+    scaled = logits.astype(np.float64) / temperature
+    powers = np.exp(scaled - scaled.max(axis=1, keepdims=True))
+    result: NDArray[np.float64] = powers / powers.sum(axis=1, keepdims=True)
+    return result
+
+
+def _check_size(image: Image.Image, max_pixels: int) -> None:
+    pixels = image.width * image.height
+    if pixels > max_pixels:
+        raise ImageError(
+            "too_large",
+            f"the image is {image.width} x {image.height} pixels, more than the {max_pixels} that may be decoded; "
+            "scale it down or raise max_pixels",
+        )
+    if pixels == 0:
+        raise ImageError("unreadable", f"the image is {image.width} x {image.height} pixels; export it again")
+
+
+def _to_rgb(image: Image.Image) -> NDArray[np.uint8]:
+    image.load()
+    upright = ImageOps.exif_transpose(image)
+    if upright.mode.startswith("I") or upright.mode == "F":
+        grey = _stretch(np.asarray(upright, dtype=np.float32), least_span=0.0 if upright.mode == "F" else 255.0)
+        return np.repeat(grey[..., np.newaxis], 3, axis=2)
+    if "transparency" in upright.info:
+        # Pillow warns when it goes from a transparent palette to RGB in one step.
+        upright = upright.convert("RGBA")
+    # Alpha is dropped, not blended: exporters that leave it at zero still write the picture.
+    return np.array(upright.convert("RGB"))
+
+
+def _stretch(grey: NDArray[np.float32], least_span: float) -> NDArray[np.uint8]:
+    """Map grey levels between two percentiles to 0..255; ``least_span`` keeps it from amplifying mere noise."""
+    finite = np.nan_to_num(grey, nan=0.0, posinf=0.0, neginf=0.0)
+    low, high = np.percentile(finite, STRETCH_PERCENTILES)
+    span = max(float(high - low), least_span) or 1.0
+    levels: NDArray[np.uint8] = np.clip((finite - low) * (255.0 / span) + 0.5, 0, 255).astype(np.uint8)
+    return levels
+
+
+def _damage(error: Exception) -> ImageError:
+    text = str(error).lower()
+    if any(words in text for words in _CUT_SHORT):
+        return ImageError("truncated", f"the image is cut short ({error}); copy or export it again")
+    if "conversion" in text or "not available" in text or "unsupported" in text:
+        return ImageError("unsupported", f"the image's pixel format cannot be read ({error}); save it as 8-bit RGB")
+    return ImageError("unreadable", f"the image's pixels are damaged ({error}); export it again")
