@@ -69,9 +69,9 @@ def decode(data: bytes, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
     try:
         image = Image.open(io.BytesIO(data), formats=FORMATS)
     except UnidentifiedImageError as error:
-        raise ImageError("unreadable", f"the file is no {', '.join(FORMATS[:-1])} or {FORMATS[-1]} image") from error
+        raise _unidentified(data) from error
     except _DAMAGE as error:
-        raise ImageError("unreadable", f"the image's header is damaged ({error}); export it again") from error
+        raise _damage(error) from error
     with image:
         _check_size(image, max_pixels)
         try:
@@ -177,10 +177,19 @@ def _stretch(grey: NDArray[np.float32], least_span: float) -> NDArray[np.uint8]:
     return levels
 
 
+def _unidentified(data: bytes) -> ImageError:
+    if data[:4] in (b"II*\0", b"MM\0*"):
+        order = "<" if data[:2] == b"II" else ">"
+        if len(data) < 8 or struct.unpack(f"{order}I", data[4:8])[0] >= len(data):
+            return ImageError("truncated", "the TIFF file ends before its directory; copy or export it again")
+        return ImageError("unsupported", "the TIFF file's directory is damaged or unusual; save it as 8-bit RGB")
+    return ImageError("unreadable", f"the file is no {', '.join(FORMATS[:-1])} or {FORMATS[-1]} image")
+
+
 def _damage(error: Exception) -> ImageError:
     text = str(error).lower()
     if any(words in text for words in _CUT_SHORT):
         return ImageError("truncated", f"the image is cut short ({error}); copy or export it again")
     if "conversion" in text or "not available" in text or "unsupported" in text:
         return ImageError("unsupported", f"the image's pixel format cannot be read ({error}); save it as 8-bit RGB")
-    return ImageError("unreadable", f"the image's pixels are damaged ({error}); export it again")
+    return ImageError("unreadable", f"the image is damaged ({error}); export it again")
