@@ -1,0 +1,48 @@
+"""The evaluation step as a KFP component; what it does is in ``components.evaluation.steps``."""
+
+from typing import NamedTuple
+
+from kfp import dsl
+
+from components.images import CONTROL
+
+
+@dsl.component(base_image=CONTROL, install_kfp_package=False)
+def evaluate(
+    store: str,
+    data_version: str,
+    split_id: str,
+    lineage: str,
+    modality: str,
+    validation: dict,
+    model: dsl.Input[dsl.Model],
+    trials: dsl.Input[dsl.Artifact],
+    candidate: dsl.Output[dsl.Model],
+    metrics: dsl.Output[dsl.Metrics],
+) -> NamedTuple("Outputs", [("result", dict)]):  # type: ignore[valid-type]
+    """Calibrate on the validation part, score on the test part, and write the model's bundle."""
+    from pathlib import Path
+
+    from components.culture import Modality
+    from components.evaluation import steps
+    from components.events import step
+    from components.settings import load_settings
+
+    with step("evaluate") as report:
+        result = steps.evaluate(
+            store,
+            split_id,
+            Path(model.path),
+            Path(trials.path),
+            Path(candidate.path),
+            load_settings().home,
+            modality=Modality(modality),
+            data_version=data_version,
+            lineage=lineage,
+            quarantined=validation.get("quarantined"),
+        )
+        report(result)
+    for name, value in result.items():
+        if isinstance(value, int | float):
+            metrics.log_metric(name, value)
+    return (result,)

@@ -1,0 +1,44 @@
+"""The registry steps as KFP components; what they do is in ``components.registry.steps``."""
+
+from typing import NamedTuple
+
+from kfp import dsl
+
+from components.images import CONTROL
+
+
+@dsl.component(base_image=CONTROL, install_kfp_package=False)
+def register(candidate: dsl.Input[dsl.Model]) -> NamedTuple(
+    "Outputs", [("name", str), ("version", str), ("result", dict)]
+):  # type: ignore[valid-type]
+    """Give the candidate a version in the model registry; the same bytes keep their version."""
+    from pathlib import Path
+
+    from components.events import step
+    from components.registry import steps
+    from components.settings import load_settings
+
+    with step("register") as report:
+        result = steps.register(Path(candidate.path), load_settings().mlflow_uri)
+        report(result)
+    return result["name"], result["version"], result
+
+
+@dsl.component(base_image=CONTROL, install_kfp_package=False)
+def promote(
+    store: str, split_id: str, name: str, version: str, settings: dict, report_page: dsl.Output[dsl.HTML]
+) -> NamedTuple("Outputs", [("passed", bool), ("result", dict)]):  # type: ignore[valid-type]
+    """Judge the version against the floors and the champion; make it the champion if it passes."""
+    from pathlib import Path
+
+    from components.events import step
+    from components.registry import steps
+    from components.settings import GateSettings, load_settings
+
+    with step("promote") as report:
+        own = load_settings()
+        gate = GateSettings.model_validate(settings)
+        result = steps.promote(name, version, store, split_id, own.mlflow_uri, gate, own.home)
+        steps.write_version_report(name, version, own.mlflow_uri, own.home, Path(report_page.path))
+        report(result)
+    return result["passed"], result

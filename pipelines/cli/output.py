@@ -1,0 +1,36 @@
+"""How commands answer: one JSON object for machines, a table for people."""
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeVar
+
+import click
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def json_option(command: Command) -> Command:
+    """Add ``--json`` to a command."""
+    return click.option("--json", "as_json", is_flag=True, help="Print one JSON object, for machines.")(command)
+
+
+def say(result: Any, as_json: bool, render: Callable[[], None]) -> None:
+    """Print a result: as JSON, or as ``render`` shows it to people."""
+    if as_json:
+        click.echo(json.dumps(result, default=str))
+    else:
+        render()
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[object]], title: str | None = None) -> None:
+    """Print a table; a person's terminal gets borders and colour, a file gets neither."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(soft_wrap=False)
+    made = Table(*columns, title=title, box=box.SIMPLE_HEAD if console.is_terminal else box.SIMPLE, title_justify="left")
+    for row in rows:
+        made.add_row(*("" if cell is None else str(cell) for cell in row))
+    # A width that no table reaches, where no terminal sets one: a file or a pipe gets whole lines.
+    console.print(made, width=None if console.is_terminal else 200)

@@ -1,0 +1,141 @@
+"""The training pipeline: from a source of images to a served model.
+
+The same definition runs on one machine (``kfp.local``) and on Kubeflow Pipelines. Steps whose work
+depends on their inputs alone are cached; those that look at the world outside (the source, the
+registry, the endpoint) run every time and are cheap when nothing changed.
+"""
+
+from typing import Any, NamedTuple
+
+from kfp import dsl
+
+from components.datasets.component import snapshot, split, validate
+from components.deployment.component import deploy, verify
+from components.evaluation.component import evaluate
+from components.registry.component import promote, register
+from components.training.component import train
+from components.tuning.component import search
+
+# In the order in which they run; the command line shows them by these names.
+STEPS = (
+    "snapshot",
+    "validate",
+    "split",
+    "search",
+    "train",
+    "evaluate",
+    "register",
+    "promote",
+    "deploy",
+    "verify",
+)
+
+
+class TrainOutputs(NamedTuple):
+    """What the pipeline gives back, one result a step that always runs."""
+
+    snapshot: dict[str, Any]
+    validate: dict[str, Any]
+    split: dict[str, Any]
+    search: dict[str, Any]
+    train: dict[str, Any]
+    evaluate: dict[str, Any]
+    register: dict[str, Any]
+    promote: dict[str, Any]
+
+
+@dsl.pipeline(name="rollout")
+def rollout(passed: bool, name: str, version: str, serving: dict) -> None:  # type: ignore[type-arg]
+    """Deploy and verify a version that passed its gate.
+
+    A pipeline of its own, because ``kfp.local`` resolves a condition against a pipeline's inputs,
+    but not against a named output of a task beside it.
+    """
+    with dsl.If(passed == True):  # noqa: E712  KFP builds its condition from this comparison
+        deployed = deploy(name=name, version=version, settings=serving)
+        deployed.set_caching_options(False)
+        verified = verify(url=deployed.outputs["url"], name=name, deployed=deployed.outputs["result"])
+        verified.set_caching_options(False)
+
+
+@dsl.pipeline(name="train", description="From a source of images to a released, served model")
+def train_pipeline(
+    source: str,
+    store: str,
+    modality: str,
+    data: dict,  # type: ignore[type-arg]
+    splitting: dict,  # type: ignore[type-arg]
+    searching: dict,  # type: ignore[type-arg]
+    training: dict,  # type: ignore[type-arg]
+    gate: dict,  # type: ignore[type-arg]
+    serving: dict,  # type: ignore[type-arg]
+) -> TrainOutputs:
+    """Run every step; the parameters are the sections of ``components.settings.Settings``.
+
+    Args:
+        source: Folder or ``s3://`` prefix of the images.
+        store: Object store that data versions live in.
+        modality: One of ``components.culture.Modality``.
+        data: ``DataSettings``.
+        splitting: ``SplitSettings``.
+        searching: ``SearchSettings``.
+        training: ``TrainingSettings``.
+        gate: ``GateSettings``.
+        serving: ``ServingSettings``.
+    """
+    taken = snapshot(source=source, store=store, modality=modality, settings=data)
+    taken.set_caching_options(False)  # the source may hold other images than last time
+    valid = validate(store=store, data_version=taken.outputs["data_version"], settings=data)
+    # Not cached: it reads the lineage's frozen test part, which lies in the store.
+    divided = split(
+        store=store,
+        data_version=valid.outputs["data_version"],
+        lineage=taken.outputs["lineage"],
+        settings=splitting,
+    )
+    divided.set_caching_options(False)
+    found = search(store=store, split_id=divided.outputs["split_id"], settings=searching, training=training)
+    fitted = train(
+        store=store,
+        split_id=divided.outputs["split_id"],
+        modality=modality,
+        learning_rate=found.outputs["learning_rate"],
+        settings=training,
+    )
+    evaluated = evaluate(
+        store=store,
+        data_version=valid.outputs["data_version"],
+        split_id=divided.outputs["split_id"],
+        lineage=taken.outputs["lineage"],
+        modality=modality,
+        validation=valid.outputs["result"],
+        model=fitted.outputs["model"],
+        trials=found.outputs["trials"],
+    )
+    registered = register(candidate=evaluated.outputs["candidate"])
+    registered.set_caching_options(False)
+    promoted = promote(
+        store=store,
+        split_id=divided.outputs["split_id"],
+        name=registered.outputs["name"],
+        version=registered.outputs["version"],
+        settings=gate,
+    )
+    promoted.set_caching_options(False)
+    released = rollout(
+        passed=promoted.outputs["passed"],
+        name=registered.outputs["name"],
+        version=registered.outputs["version"],
+        serving=serving,
+    )
+    released.set_caching_options(False)
+    return TrainOutputs(
+        snapshot=taken.outputs["result"],
+        validate=valid.outputs["result"],
+        split=divided.outputs["result"],
+        search=found.outputs["result"],
+        train=fitted.outputs["result"],
+        evaluate=evaluated.outputs["result"],
+        register=registered.outputs["result"],
+        promote=promoted.outputs["result"],
+    )
