@@ -1,0 +1,312 @@
+"""Runs in MLflow: one a pipeline run, and one nested in it for each trial and fit.
+
+MLflow lies in a sqlite file by default, with artifacts in the folder ``mlartifacts`` beside it, or
+behind a server. Importing it takes seconds, so that this module does it at the first use.
+"""
+
+import fcntl
+import os
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import urlsplit
+
+from components.errors import RegistryError, StorageError
+from components.provenance import code_version, environment
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+RUN_ID_VARIABLE = "MLFLOW_RUN_ID"  # KFP's own MLflow tracking sets it too
+EXPERIMENT = "mscflow"
+ARTIFACTS_FOLDER = "mlartifacts"
+
+Status = Literal["FINISHED", "FAILED", "KILLED"]
+
+# Read by MLflow at its import and at each call; what the user has set stays.
+_DEFAULTS = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_LOGGING_LEVEL": "ERROR",
+    "GIT_PYTHON_REFRESH": "quiet",
+    # A server that restarts is waited for, one that is gone is given up within half a minute.
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",
+    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
+}
+# Of the first call to a server, which tells whether there is one.
+_FIRST_CALL = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "8"}
+
+_LOGGED_AT_ONCE = 100  # MLflow's limit on the params and tags of one request
+
+
+@dataclass(frozen=True)
+class Run:
+    """One MLflow run that is open for writing."""
+
+    uri: str
+    id: str
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int = 0) -> None:
+        """Log metrics of one step, such as an epoch, in one request."""
+        with translated(self.uri, f"logging metrics of run {self.id}"):
+            opened = client(self.uri)
+            from mlflow.entities import Metric
+
+            now = time.time_ns() // 1_000_000
+            opened.log_batch(
+                self.id, metrics=[Metric(name, float(value), now, step) for name, value in metrics.items()]
+            )
+
+    def log_params(self, params: Mapping[str, Any]) -> None:
+        """Log parameters; nested mappings are flattened with dots."""
+        with translated(self.uri, f"logging parameters of run {self.id}"):
+            opened = client(self.uri)
+            from mlflow.entities import Param
+
+            batch = [Param(name, str(value)) for name, value in _flattened(params).items()]
+            for start in range(0, len(batch), _LOGGED_AT_ONCE):
+                opened.log_batch(self.id, params=batch[start : start + _LOGGED_AT_ONCE])
+
+    def set_tags(self, tags: Mapping[str, Any]) -> None:
+        """Set tags, replacing those of the same name."""
+        with translated(self.uri, f"tagging run {self.id}"):
+            opened = client(self.uri)
+            from mlflow.entities import RunTag
+
+            opened.log_batch(self.id, tags=[RunTag(name, str(value)) for name, value in tags.items()])
+
+    def log_files(self, folder: Path, path: str | None = None) -> None:
+        """Upload a folder's files as artifacts, below ``path`` if given."""
+        with translated(self.uri, f"uploading {folder} to run {self.id}"):
+            client(self.uri).log_artifacts(self.id, str(folder), path)
+
+
+@contextmanager
+def tracked_run(
+    uri: str,
+    name: str,
+    *,
+    kind: str,
+    params: Mapping[str, Any] | None = None,
+    tags: Mapping[str, Any] | None = None,
+    parent: str | None = None,
+    experiment: str = EXPERIMENT,
+) -> Iterator[Run]:
+    """Open a run, and end it as FINISHED, FAILED on an error, or KILLED on an interrupt.
+
+    Args:
+        uri: The tracking URI, ``Settings.mlflow_uri``.
+        name: What people see.
+        kind: What it is a run of, such as ``pipeline``, ``trial``, ``training``; kept as a tag.
+        params: Parameters to log at the start.
+        tags: Tags to set at the start, such as the data version.
+        parent: Run to nest it in; by default the one that ``MLFLOW_RUN_ID`` names, if any.
+        experiment: Where a run without a parent belongs.
+
+    Raises:
+        RegistryError: if the tracking server does not answer, or knows no such parent.
+    """
+    parent = parent or os.environ.get(RUN_ID_VARIABLE) or None
+    run = _create_run(uri, name, experiment, {"kind": kind, **(tags or {})}, parent)
+    try:
+        if params:
+            run.log_params(params)
+        yield run
+    except BaseException as error:
+        status: Status = "FAILED" if isinstance(error, Exception) else "KILLED"
+        # What ended the run matters more than a server that cannot be told.
+        with suppress(RegistryError, StorageError):
+            end_parent(uri, run.id, status)
+        raise
+    end_parent(uri, run.id, "FINISHED")
+
+
+def start_parent(
+    uri: str, experiment: str, name: str, params: Mapping[str, Any], tags: Mapping[str, Any] | None = None
+) -> str:
+    """Start the run of a whole pipeline run and give its id, to be handed on as ``MLFLOW_RUN_ID``.
+
+    Raises:
+        RegistryError: if the tracking server does not answer.
+    """
+    run = _create_run(uri, name, experiment, {"kind": "pipeline", **(tags or {})}, None)
+    run.log_params(params)
+    return run.id
+
+
+def end_parent(uri: str, run_id: str, status: Status) -> None:
+    """End a run."""
+    with translated(uri, f"ending run {run_id}"):
+        client(uri).set_terminated(run_id, status)
+
+
+def _create_run(uri: str, name: str, experiment: str, tags: dict[str, Any], parent: str | None) -> Run:
+    own = {"code_version": code_version(), **{f"env.{key}": value for key, value in environment().items()}, **tags}
+    with translated(uri, f"starting run '{name}'"):
+        if parent is not None:
+            own["mlflow.parentRunId"] = parent
+            experiment_id = client(uri).get_run(parent).info.experiment_id
+        else:
+            experiment_id = _experiment_id(uri, experiment)
+        labels = {key: str(value) for key, value in own.items()}
+        created = client(uri).create_run(experiment_id, run_name=name, tags=labels)
+    return Run(uri, created.info.run_id)
+
+
+def _experiment_id(uri: str, name: str) -> str:
+    found = client(uri).get_experiment_by_name(name)
+    if found is None:
+        from mlflow.exceptions import MlflowException
+
+        database = sqlite_path(uri)
+        location = (database.parent / ARTIFACTS_FOLDER / name).as_uri() if database else None
+        try:
+            return str(client(uri).create_experiment(name, artifact_location=location))
+        except MlflowException:
+            # Another process may have been faster.
+            found = client(uri).get_experiment_by_name(name)
+            if found is None:
+                raise
+    return str(found.experiment_id)
+
+
+def _flattened(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            flat |= _flattened(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+@cache
+def client(uri: str) -> "MlflowClient":
+    """Give the ``MlflowClient`` of a tracking URI, once it is known to answer.
+
+    Raises:
+        RegistryError: if it does not.
+        StorageError: if the sqlite file cannot be written.
+    """
+    for name, value in _DEFAULTS.items():
+        os.environ.setdefault(name, value)
+    with translated(uri, "opening it"):
+        database = sqlite_path(uri)
+        if database is not None:
+            _prepare(database)
+        from mlflow.tracking import MlflowClient
+
+        opened = MlflowClient(tracking_uri=uri, registry_uri=uri)
+        with _environment(_FIRST_CALL):
+            opened.search_experiments(max_results=1)
+    return opened
+
+
+@contextmanager
+def _environment(variables: Mapping[str, str]) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name) if value is None else os.environ.update({name: value})
+
+
+def sqlite_path(uri: str) -> Path | None:
+    """Give the file of a ``sqlite:///`` URI, None for other URIs."""
+    if not uri.startswith("sqlite:"):
+        return None
+    path = uri.partition(":///")[2]
+    if not path or path.startswith(":"):
+        raise RegistryError(f"tracking URI '{uri}' names no file; use sqlite:////absolute/path/mlflow.db")
+    return Path(path).absolute()
+
+
+def _prepare(database: Path) -> None:
+    """Make MLflow's tables, once, and so that nobody ever sees them half made."""
+    if database.exists() and database.stat().st_size > 0:
+        return
+    database.parent.mkdir(parents=True, exist_ok=True)
+    with lock_file(database.with_name(f"{database.name}.lock")):
+        if database.exists() and database.stat().st_size > 0:
+            return
+        from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+        fresh = database.with_name(f".{database.name}.{os.getpid()}.new")
+        fresh.unlink(missing_ok=True)
+        make: Any = SqlAlchemyStore  # which carries no types
+        store = make(f"sqlite:///{fresh}", (database.parent / ARTIFACTS_FOLDER).as_uri())
+        store.engine.dispose()
+        fresh.replace(database)
+
+
+@contextmanager
+def lock_file(path: Path) -> Iterator[None]:
+    """Hold a lock that other processes of this machine wait for; a killed holder gives it up."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+@contextmanager
+def translated(uri: str, doing: str) -> Iterator[None]:
+    """Turn what MLflow and the libraries below it raise into one clear sentence.
+
+    Raises:
+        StorageError: for a disk that is full or read-only.
+        RegistryError: for everything else.
+    """
+    try:
+        yield
+    except Exception as error:
+        if not _is_foreign(error):
+            raise
+        first = _first_line(error)
+        if isinstance(error, PermissionError) or "readonly database" in first or "disk is full" in first:
+            raise StorageError(f"{_public(uri)}: {doing} failed: {first}; free or unlock the disk") from error
+        if _never_answered(error):
+            raise RegistryError(
+                f"the MLflow server {_public(uri)} does not answer ({doing}); start it, or unset MLFLOW_TRACKING_URI "
+                "to use the local registry"
+            ) from error
+        raise RegistryError(f"MLflow at {_public(uri)}: {doing} failed: {first}") from error
+
+
+def _is_foreign(error: Exception) -> bool:
+    # Only what has been imported can have been raised.
+    families = {
+        "mlflow.exceptions": ("MlflowException",),
+        "requests.exceptions": ("RequestException",),
+        "sqlalchemy.exc": ("SQLAlchemyError",),
+        "botocore.exceptions": ("BotoCoreError", "ClientError"),
+        "boto3.exceptions": ("Boto3Error",),
+    }
+    found = [
+        getattr(sys.modules[module], name)
+        for module, names in families.items()
+        if module in sys.modules
+        for name in names
+    ]
+    return isinstance(error, (OSError, *found))
+
+
+def _never_answered(error: Exception) -> bool:
+    text = str(error)
+    return any(sign in text for sign in ("Max retries exceeded", "Connection refused", "timed out", "Timeout"))
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
+def _public(uri: str) -> str:
+    parts = urlsplit(uri)
+    return uri.replace(f"{parts.netloc}", parts.netloc.rpartition("@")[2]) if "@" in parts.netloc else uri
