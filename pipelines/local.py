@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from components.errors import MscflowError, StorageError
 from components.events import EVENTS_VARIABLE
@@ -177,12 +177,16 @@ def _run_kfp(settings: Settings, source: str, folder: Path) -> dict[str, Any]:
         # Steps are cached by their inputs; other code is another cache.
         cache_root=str(settings.home / "cache" / "steps" / _code_digest()),
     )
-    log = folder / "log.txt"
-    with log.open("w", encoding="utf-8", buffering=1) as file, contextlib.redirect_stdout(file):
-        with contextlib.redirect_stderr(file), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            task = train_pipeline(**pipeline_arguments(settings, source))
-            return dict(task.outputs)
+    with (folder / "log.txt").open("w", encoding="utf-8", buffering=1) as log, _quiet(log):
+        task = train_pipeline(**pipeline_arguments(settings, source))
+        return dict(task.outputs)
+
+
+@contextlib.contextmanager
+def _quiet(log: TextIO) -> Iterator[None]:
+    with contextlib.redirect_stdout(log), contextlib.redirect_stderr(log), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 def pipeline_arguments(settings: Settings, source: str) -> dict[str, Any]:

@@ -16,20 +16,6 @@ from components.registry.component import promote, register
 from components.training.component import train
 from components.tuning.component import search
 
-# In the order in which they run; the command line shows them by these names.
-STEPS = (
-    "snapshot",
-    "validate",
-    "split",
-    "search",
-    "train",
-    "evaluate",
-    "register",
-    "promote",
-    "deploy",
-    "verify",
-)
-
 
 class TrainOutputs(NamedTuple):
     """What the pipeline gives back, one result a step that always runs."""

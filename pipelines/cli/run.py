@@ -1,0 +1,235 @@
+"""`mscflow run` and `mscflow demo`: the whole path, from images to a served model."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from components.errors import GateRefused, InputError
+from pipelines.cli.output import json_option
+
+if TYPE_CHECKING:
+    from components.settings import Settings
+    from pipelines.local import PipelineRun
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+DEMO_IMAGES = 240
+DEMO_PORTS = {"port": 8090, "grpc_port": 8091}
+
+
+def _settings_options(command: Command) -> Command:
+    options = (
+        click.option("--preset", help="How much work: quick (default), standard or paper."),
+        click.option("--backbone", help="Network: efficientnet_lite0, mobilenet_v3, shufflenet_v2 or resnet50."),
+        click.option("--weights", help="'auto', 'none', 'torchvision' or a local weights file."),
+        click.option("--port", type=int, help="Port of the endpoint's REST protocols."),
+        click.option("--set", "assignments", multiple=True, metavar="NAME=VALUE", help="Any setting, e.g. training.epochs=5."),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def parse_assignments(assignments: tuple[str, ...]) -> dict[str, Any]:
+    """Turn ``('training.epochs=5',)`` into nested settings.
+
+    Raises:
+        InputError: if one has no ``=``.
+    """
+    tree: dict[str, Any] = {}
+    for assignment in assignments:
+        name, sign, value = assignment.partition("=")
+        if not sign:
+            raise InputError(f"--set '{assignment}' is not NAME=VALUE, such as training.epochs=5")
+        *sections, last = name.strip().split(".")
+        place = tree
+        for section in sections:
+            place = place.setdefault(section, {})
+        place[last] = value
+    return tree
+
+
+def _merge(low: dict[str, Any], high: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(low)
+    for key, value in high.items():
+        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = _merge(merged[key], value) if both else value
+    return merged
+
+
+def _load(given: dict[str, Any], assignments: tuple[str, ...], **more: Any) -> "Settings":
+    from components.settings import load_settings
+
+    overrides: dict[str, Any] = {
+        "preset": given["preset"],
+        "training": {"backbone": given["backbone"], "weights": given["weights"]},
+        "serving": {"port": given["port"]},
+    }
+    named = {key: value for key, value in more.items() if value is not None}
+    return load_settings(**_merge(_merge(overrides, named), parse_assignments(assignments)))
+
+
+@click.command()
+@click.option("--data", "source", required=True, help="Folder or s3://bucket/prefix of images.")
+@click.option("--modality", help="single_stack (default) or multi_stack.")
+@click.option("--ref", help="Lineage that the images belong to; default: the folder's name.")
+@click.option("--backend", type=click.Choice(["local"]), default="local", show_default=True)
+@_settings_options
+@json_option
+def run(
+    source: str,
+    modality: str | None,
+    ref: str | None,
+    backend: str,
+    assignments: tuple[str, ...],
+    as_json: bool,
+    **given: Any,
+) -> None:
+    """Take images to a released, served model: snapshot, validate, split, search, train, evaluate,
+    register, promote, deploy, verify.
+
+    What a former run finished is taken from the cache. Exit code 3: the gate refused the model, and
+    what served before still serves.
+
+    \b
+    Examples:
+      mscflow run --data photos/ --modality single_stack --preset quick
+      mscflow run --data s3://cultures/2026 --backbone resnet50 --set training.epochs=50
+      mscflow run --data photos/ --json | jq .metrics
+    """
+    settings = _load(given, assignments, modality=modality, data={"ref": ref})
+    _run(settings, source, as_json)
+
+
+@click.command()
+@click.option("--images", default=DEMO_IMAGES, show_default=True, help="Images to simulate.")
+@_settings_options
+@json_option
+def demo(images: int, assignments: tuple[str, ...], as_json: bool, **given: Any) -> None:
+    """Simulate cultures, do all that `run` does, and ask the endpoint about one image.
+
+    The demo has a home of its own (demo/ in the home), so that it never touches your models.
+    """
+    from components.culture import Modality
+    from components.datasets.simulation import simulate
+    from components.settings import load_settings
+
+    own_home = load_settings().home
+    home = own_home if own_home.name == "demo" else own_home / "demo"
+    settings = _load(given, assignments, home=home, data={"ref": "demo"}, serving=_demo_ports(given))
+    folder = settings.home / f"cultures-{images}"
+    click.echo(f"simulating {images} culture images in {folder}", err=True)
+    simulate(folder, images=images, modality=Modality.SINGLE_STACK, seed=0)
+    _run(settings, str(folder), as_json)
+
+
+def _demo_ports(given: dict[str, Any]) -> dict[str, int]:
+    return DEMO_PORTS if given["port"] is None else {"grpc_port": DEMO_PORTS["grpc_port"]}
+
+
+def _run(settings: "Settings", source: str, as_json: bool) -> None:
+    from pipelines.display import RunDisplay
+    from pipelines.local import run_train_pipeline
+    from pipelines.preflight import check_run
+
+    check_run(settings, source)
+    with RunDisplay() as display:
+        done = run_train_pipeline(settings, source, display.observe)
+        for step in done.cached:
+            display.cached(step)
+    answer = _answer(done, settings)
+    from pipelines.cli.output import say
+
+    say(answer, as_json, lambda: _show(answer, settings))
+    if not answer["gate"]["passed"]:
+        raise GateRefused("the gate refused the model: " + "; ".join(answer["gate"]["reasons"]))
+
+
+def _answer(done: "PipelineRun", settings: "Settings") -> dict[str, Any]:
+    """The run's outcome as the one JSON object of its contract."""
+    results = done.results
+    promoted, registered = results["promote"], results["register"]
+    search = results["search"]
+    return {
+        "data_version": results["validate"]["data_version"],
+        "snapshot": results["snapshot"],
+        "quarantined": results["validate"]["quarantined"],
+        "split": results["split"]["counts"],
+        "search": {"trials": search["trials"], "best_value": search["best_value"], "best_lr": search["best_lr"]},
+        "training": results["train"],
+        "model": {
+            "name": registered["name"],
+            "version": registered["version"],
+            "aliases": promoted["aliases"],
+            "digest": registered["digest"],
+        },
+        "metrics": results["evaluate"],
+        "gate": {"passed": promoted["passed"], "reasons": promoted["reasons"], "rules": promoted["rules"]},
+        "endpoint": results.get("deploy"),
+        "prediction": results.get("verify"),
+        "seconds": done.seconds,
+        "cached": done.cached,
+        "report": promoted["report"],
+        "home": str(settings.home),
+        "run": str(done.folder),
+    }
+
+
+def _show(answer: dict[str, Any], settings: "Settings") -> None:
+    """The run's outcome for people."""
+    from pipelines.cli.output import table
+
+    metrics, gate, model = answer["metrics"], answer["gate"], answer["model"]
+    parts = answer["split"]
+    table(
+        ["part", "images", *(f"class {name}" for name in parts["train"])],
+        ([part, sum(counts.values()), *counts.values()] for part, counts in parts.items()),
+        title="Data",
+    )
+    rows = [
+        ("accuracy", metrics["accuracy"]),
+        ("always the commonest class", metrics["majority_accuracy"]),
+        ("within one class", metrics["within_one_class"]),
+        ("ROC AUC, micro", metrics["roc_auc_micro"]),
+        ("PR AUC, micro", metrics["pr_auc_micro"]),
+    ]
+    shown = ((name, "-" if value is None else f"{value:.3f}") for name, value in rows)
+    table(["metric", "value"], shown, title=f"Test ({metrics['n']} images of groups never trained on)")
+    verdict = "passed the gate" if gate["passed"] else "was refused: " + "; ".join(gate["reasons"])
+    click.echo(f"model     {model['name']} version {model['version']} {verdict}")
+    if answer["endpoint"]:
+        click.echo(f"endpoint  {answer['endpoint']['url']}")
+    if answer["prediction"]:
+        click.echo(f"asked it  {_sentence(answer['prediction'])}")
+    click.echo(f"report    {answer['report']}")
+    click.echo(f"seconds   {answer['seconds']['total']:.0f}")
+    click.echo(_next_steps(settings))
+
+
+def _sentence(prediction: dict[str, Any]) -> str:
+    return (
+        f"class {prediction['class']} ({prediction['decision']}), probability {prediction['confidence']:.2f}, "
+        f"by version {prediction['model_version']}"
+    )
+
+
+def _next_steps(settings: "Settings") -> str:
+    from components.settings import load_settings
+
+    default = Path(".mscflow").absolute()
+    home = "" if settings.home == default else f" --home {_relative(settings.home)}"
+    port = settings.serving.port
+    url = "" if port == load_settings().serving.port else f" --url http://{settings.serving.host}:{port}"
+    return (
+        "\nNext:\n"
+        f"  mscflow predict IMAGE_OR_FOLDER{url}\n"
+        f"  mscflow{home} models list\n"
+        f"  mscflow{home} serve --stop"
+    )
+
+
+def _relative(path: Path) -> Path:
+    here = Path.cwd()
+    return path.relative_to(here) if path.is_relative_to(here) else path

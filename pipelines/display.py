@@ -1,0 +1,113 @@
+"""What a person sees while a pipeline runs: a line a step, and a bar for the one in work."""
+
+import time
+from types import TracebackType
+from typing import Any, Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from pipelines.steps import STEPS
+
+# Where the output is no terminal (CI, a log), a line of progress at most this often, in seconds.
+QUIET_INTERVAL = 15.0
+
+
+class RunDisplay:
+    """Shows the events of a run on standard error; used as a context manager."""
+
+    def __init__(self) -> None:
+        self._console = Console(stderr=True, highlight=False)
+        self._live = self._console.is_terminal
+        self._bars = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=28),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[note]}", style="dim"),
+            console=self._console,
+            transient=True,
+            disable=not self._live,
+        )
+        self._bar: Any = None
+        self._bar_name = ""
+        self._said = 0.0
+
+    def __enter__(self) -> Self:
+        self._bars.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bars.stop()
+
+    def observe(self, event: dict[str, Any]) -> None:
+        """Show one event."""
+        match event["event"]:
+            case "started":
+                self._said = time.monotonic()
+                self._show_bar(_label(event["step"]), None, 0, None)
+            case "progress":
+                self._progress(event)
+            case "finished":
+                self._hide_bar()
+                self._console.print(f"{_label(event['step'])} {event['seconds']:7.1f} s  {_summary(event)}")
+            case "failed":
+                self._hide_bar()
+                self._console.print(f"{_label(event['step'])}  [red]failed[/red]")
+
+    def cached(self, step: str) -> None:
+        """Say that a step's result was there already."""
+        self._console.print(f"{_label(step)}   cached")
+
+    def _progress(self, event: dict[str, Any]) -> None:
+        total, done, note = event["total"], event["done"], event.get("note") or ""
+        self._show_bar(f"        {event['task']}", total, done, note)
+        if not self._live and time.monotonic() - self._said > QUIET_INTERVAL:
+            self._said = time.monotonic()
+            self._console.print(f"        {event['task']}: {done}/{total or '?'} {event['unit']} {note}")
+
+    def _show_bar(self, name: str, total: int | None, done: int, note: str | None) -> None:
+        if name != self._bar_name:
+            self._hide_bar()
+            self._bar_name, self._bar = name, self._bars.add_task(name, total=total, note="")
+        self._bars.update(self._bar, total=total, completed=done, note=note or "")
+
+    def _hide_bar(self) -> None:
+        if self._bar is not None:
+            self._bars.remove_task(self._bar)
+        self._bar, self._bar_name = None, ""
+
+
+def _label(step: str) -> str:
+    number = STEPS.index(step) + 1 if step in STEPS else 0
+    return f"[{number:>2}/{len(STEPS)}] {step:<9}".replace("[", "\\[")
+
+
+def _summary(event: dict[str, Any]) -> str:
+    """The one thing that a person wants to know of a finished step."""
+    result = event["result"]
+    match event["step"]:
+        case "snapshot":
+            return f"{result['images']} images, {result['new_images']} new, version {result['data_version'][:12]}"
+        case "validate":
+            held = sum(result["quarantined"].values())
+            return f"{result['accepted']} fit for use, {held} quarantined"
+        case "split":
+            return ", ".join(f"{part} {sum(counts.values())}" for part, counts in result["counts"].items())
+        case "search":
+            return f"{result['trials']} trials, best learning rate {result['best_lr']:.2e}"
+        case "train":
+            return f"{result['epochs']} epochs, best {result['best_epoch']}"
+        case "evaluate":
+            return f"test accuracy {result['accuracy']:.3f} on {result['n']} images"
+        case "register":
+            return f"{result['name']} version {result['version']}"
+        case "promote":
+            return "passed the gate" if result["passed"] else "refused by the gate"
+        case "deploy":
+            return str(result["url"])
+        case _:
+            return ""

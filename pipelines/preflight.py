@@ -1,0 +1,20 @@
+"""What is checked before a run begins, so that a slip costs a second and not the hours before it shows."""
+
+from components.settings import Settings
+from components.storage import open_store
+
+
+def check_run(settings: Settings, source: str) -> None:
+    """Check that the source can be read, the store written, and the endpoint's ports used.
+
+    Raises:
+        InputError: naming what is wrong and how to mend it.
+    """
+    from components.deployment.local import check_port
+    from components.models.names import check_backbone
+
+    check_backbone(settings.training.backbone)
+    open_store(source, must_exist=True)
+    open_store(settings.store_uri).check_writable()
+    for port in (settings.serving.port, settings.serving.grpc_port):
+        check_port(settings.serving.host, port, settings.home)
