@@ -32,7 +32,7 @@ from components.errors import SettingsError
 LEARNING_RATE_RANGE = (1e-8, 1e-2)
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
-Port = Annotated[int, Field(ge=1, le=65535)]
+Port = Annotated[int, Field(ge=0, le=65535)]  # 0 lets the system pick a free one
 
 
 class Section(BaseModel):
@@ -132,10 +132,12 @@ class ServingSettings(Section):
     host: str = "127.0.0.1"
     port: Port = 8080
     grpc_port: Port = 8081
-    threads: int = Field(2, ge=1, description="threads that decode and infer")
+    threads: int = Field(2, ge=1, description="requests that are decoded and inferred at once")
+    inference_threads: int = Field(1, ge=1, description="threads that share the inference of one request")
     queue: int = Field(64, ge=1, description="requests that may wait; more are answered 503")
     max_image_bytes: int = Field(50_000_000, ge=1)
     max_pixels: int = Field(100_000_000, ge=1)
+    max_images: int = Field(32, ge=1, description="images that one request may hold")
     start_timeout: float = Field(120.0, gt=0, description="seconds that the endpoint may take to get ready")
 
 
