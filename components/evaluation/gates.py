@@ -141,9 +141,9 @@ def _not_worse(challenger: Scored, champion: Scored | None, settings: GateSettin
     difference = challenger.right.astype(float) - champion.right[_order(challenger, champion)]
     groups = len(set(challenger.groups))
     low, high = paired_interval(difference, challenger.groups, settings.bootstrap, settings.seed)
-    span = "its interval cannot be told" if low is None else f"95 % interval {low:+.3f} to {high:+.3f}"
-    note = f"difference in accuracy; {span}, drawn over {groups} groups"
-    return _rule(_NOT_WORSE, float(difference.mean()), ">=", -settings.margin, note)
+    span = "the same in every resampling of" if low is None else f"95 % interval {low:+.3f} to {high:+.3f} over"
+    note = f"difference in accuracy; {span} {groups} groups"
+    return _rule(_NOT_WORSE, float(difference.mean()), ">=", 0.0 - settings.margin, note)
 
 
 def paired_interval(difference: Floats, groups: tuple[str, ...], resamples: int, seed: int) -> Interval:
@@ -189,6 +189,6 @@ def _reason(rule: Rule) -> str:
         _WITHIN: f"{figure} of the answers are right or one class off, below the floor of {bound}",
         _MISSED: f"{figure} of the overgrown images were called seeding or media change, more than {bound}",
         _MAJORITY: f"accuracy is {figure}, no better than the {bound} of {rule.note}",
-        _NOT_WORSE: f"accuracy is {-rule.figure:.1%} below the champion's, where {-rule.bound:.1%} is allowed "
-        f"({rule.note})",
+        _NOT_WORSE: f"accuracy is {-100 * rule.figure:.1f} points below the champion's, where "
+        f"{-100 * rule.bound:.1f} are allowed ({rule.note})",
     }[rule.name]

@@ -59,7 +59,7 @@ class Scored:
     @property
     def right(self) -> NDArray[np.bool_]:
         """Whether each answer is the label, shape (N,)."""
-        return self.predicted == self.truth
+        return np.equal(self.predicted, self.truth)
 
     def measured(self, resamples: int = RESAMPLES, seed: int = 0) -> Measured:
         """Measure the answers; see ``components.evaluation.metrics.measure``."""
