@@ -79,12 +79,16 @@ class TrainingSettings(Section):
     """How one model is fitted (Adam with AMSGrad and L2; cross-entropy with balanced class weights)."""
 
     backbone: str = "efficientnet_lite0"
-    weights: str = Field("auto", description="'none', 'auto' (pretrained where they can be had) or a local file")
+    weights: str = Field(
+        "auto", description="none, auto (pretrained where they are at hand), torchvision (fetched) or a local file"
+    )
     image_size: int = Field(160, ge=32, le=1024, description="side, in pixels, that images are resized to")
     epochs: int = Field(30, ge=1)
     patience: int = Field(10, ge=1, description="epochs without a better validation loss before stopping")
     batch_size: int = Field(16, ge=2)
     learning_rate: float | None = Field(None, gt=0, description="fixed rate; None takes the search's best")
+    backbone_rate: float = Field(0.1, gt=0, le=1, description="the backbone's share of the learning rate")
+    schedule: Literal["cosine", "constant"] = Field("cosine", description="course of the learning rate")
     weight_decay: float = Field(1e-5, ge=0, description="L2 coefficient")
     dropout: Fraction = 0.5
     gradient_clip: float = Field(1.0, gt=0, description="largest gradient norm")
@@ -205,6 +209,8 @@ PRESETS: dict[Preset, dict[str, Any]] = {
             "epochs": 1000,
             "patience": 100,
             "batch_size": 8,
+            "backbone_rate": 1.0,
+            "schedule": "constant",
             "gradient_clip": 0.1,
         },
     },
