@@ -102,6 +102,9 @@ def read_bundle(folder: Path, expected_digest: str | None = None) -> tuple[Bundl
         bundle = Bundle.model_validate_json(path.read_bytes())
     except ValidationError as error:
         raise IntegrityError(f"{path} is not a bundle of this format: {error.errors()[0]['msg']}") from error
+    for name in (MODEL_FILE, KNOWN_IMAGE_FILE):
+        if name not in bundle.files:
+            raise IntegrityError(f"{path} records no digest of {name}; export the model again")
     for name, expected in bundle.files.items():
         file = folder / name
         if not file.is_file():
