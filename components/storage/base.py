@@ -68,7 +68,10 @@ class ObjectStore(ABC):
 
     @abstractmethod
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
-        """Tell of every object whose key starts with ``prefix``, by ascending key, in constant memory."""
+        """Tell of every object whose key starts with ``prefix``, in constant memory.
+
+        The order is the store's own: S3 servers differ in it.
+        """
 
     @abstractmethod
     def write(self, key: str, data: Data) -> None:

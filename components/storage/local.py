@@ -21,7 +21,6 @@ from typing_extensions import Buffer
 
 from components.errors import ConflictError, ObjectNotFound, StorageError
 from components.storage.base import Data, ObjectInfo, ObjectReader, ObjectStore, check_key
-from components.storage.sorting import sorted_lines
 
 INTERNAL = ".mscflow-tmp"
 
@@ -153,18 +152,15 @@ class LocalStore(ObjectStore):
         here = (status.st_dev, status.st_ino)
         if here in above:  # a link to a folder that it lies in
             return
-        for raw_name in sorted_lines(_names_in(folder, stem)):
-            name = os.fsdecode(raw_name)
-            if name.endswith("/"):
-                if prefix or name != INTERNAL + "/":
-                    yield from self._walk(prefix + name, "", above | {here})
-                continue
-            key = prefix + name
-            try:
-                yield _info(key, os.stat(folder + name))
-            except FileNotFoundError:
-                if os.path.islink(folder + name):
-                    yield ObjectInfo(key, 0, _NO_FILE)
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                key = prefix + entry.name
+                if not entry.name.startswith(stem) or key == INTERNAL:
+                    continue
+                if entry.is_dir():
+                    yield from self._walk(key + "/", "", above | {here})
+                elif (info := _found(key, entry)) is not None:
+                    yield info
 
     @contextmanager
     def _spooled(self, data: Data, *, durable: bool = False) -> Iterator[str]:
@@ -258,12 +254,11 @@ def _tag(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def _names_in(folder: str, stem: str) -> Iterator[bytes]:
-    """Give the names in a folder; those of folders end in a slash, so that they sort as their keys do."""
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.name.startswith(stem):
-                yield os.fsencode(entry.name + "/" if entry.is_dir() else entry.name)
+def _found(key: str, entry: os.DirEntry[str]) -> ObjectInfo | None:
+    try:
+        return _info(key, entry.stat())
+    except FileNotFoundError:  # a link to nothing, or a file removed this moment
+        return ObjectInfo(key, 0, _NO_FILE) if entry.is_symlink() else None
 
 
 def _fill(descriptor: int, data: Data) -> None:
