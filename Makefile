@@ -33,7 +33,7 @@ format: $(READY) ## Rewrite the sources in the project's format.
 	@$(BIN)/ruff check --fix --quiet .; $(BIN)/ruff format .
 
 lock: $(READY) ## Resolve pyproject.toml into requirements.lock again.
-	@$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 -o requirements.lock --quiet
+	@$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes -o requirements.lock --quiet
 
 stop: ## Stop the endpoints that runs and the demo left serving.
 	@[ ! -x $(BIN)/mscflow ] || { $(BIN)/mscflow serve --stop; $(BIN)/mscflow --home .mscflow/demo serve --stop; }

@@ -24,12 +24,17 @@ if ! "$venv/bin/python" -m pip --version >/dev/null 2>&1; then
     "$python" -m venv "$venv" || fail "'$python -m venv' failed; on Debian or Ubuntu: apt-get install python3-venv"
 fi
 echo "mscflow: setting up $venv with $("$venv/bin/python" --version), from requirements.lock"
-"$venv/bin/pip" install --quiet "uv==$UV_VERSION"
-# torch through pip: it honours find-links and mirrors of the machine's pip configuration, which spares
-# gigabytes where wheels lie at hand. uv then finds torch in place and installs the rest, many times faster.
+"$venv/bin/pip" install -qq "uv==$UV_VERSION"
+# torch and its CUDA libraries through pip: it honours find-links and mirrors of the machine's pip configuration,
+# which spares gigabytes where wheels lie at hand. uv then finds them in place and installs the rest, many times
+# faster. Both check every file against the lock's hashes.
 echo "mscflow: installing torch (the largest part) ..."
-"$venv/bin/pip" install --quiet --constraint requirements.lock torch torchvision
+large=$(mktemp)
+trap 'rm -f "$large"' EXIT
+awk '/^[a-z]/ { keep = /^(torch|torchvision|triton|nvidia-[a-z0-9-]+|cuda-[a-z]+)==/ } keep && !/^ *#/' \
+    requirements.lock >"$large"
+"$venv/bin/pip" install -qq --no-deps --require-hashes -r "$large"
 echo "mscflow: installing the rest ..."
-"$venv/bin/uv" pip install --quiet --python "$venv/bin/python" -r requirements.lock
+"$venv/bin/uv" pip install --quiet --python "$venv/bin/python" --require-hashes -r requirements.lock
 "$venv/bin/uv" pip install --quiet --python "$venv/bin/python" --no-deps -e .
 echo "mscflow: ready in $((SECONDS - started)) s"
