@@ -54,8 +54,7 @@ class Run:
 
     def log_metrics(self, metrics: Mapping[str, float], step: int = 0) -> None:
         """Log metrics of one step, such as an epoch, in one request."""
-        with translated(self.uri, f"logging metrics of run {self.id}"):
-            opened = client(self.uri)
+        with calling(self.uri, f"logging metrics of run {self.id}") as opened:
             from mlflow.entities import Metric
 
             now = time.time_ns() // 1_000_000
@@ -65,8 +64,7 @@ class Run:
 
     def log_params(self, params: Mapping[str, Any]) -> None:
         """Log parameters; nested mappings are flattened with dots."""
-        with translated(self.uri, f"logging parameters of run {self.id}"):
-            opened = client(self.uri)
+        with calling(self.uri, f"logging parameters of run {self.id}") as opened:
             from mlflow.entities import Param
 
             batch = [Param(name, str(value)) for name, value in _flattened(params).items()]
@@ -75,16 +73,15 @@ class Run:
 
     def set_tags(self, tags: Mapping[str, Any]) -> None:
         """Set tags, replacing those of the same name."""
-        with translated(self.uri, f"tagging run {self.id}"):
-            opened = client(self.uri)
+        with calling(self.uri, f"tagging run {self.id}") as opened:
             from mlflow.entities import RunTag
 
             opened.log_batch(self.id, tags=[RunTag(name, str(value)) for name, value in tags.items()])
 
     def log_files(self, folder: Path, path: str | None = None) -> None:
         """Upload a folder's files as artifacts, below ``path`` if given."""
-        with translated(self.uri, f"uploading {folder} to run {self.id}"):
-            client(self.uri).log_artifacts(self.id, str(folder), path)
+        with calling(self.uri, f"uploading {folder} to run {self.id}") as opened:
+            opened.log_artifacts(self.id, str(folder), path)
 
 
 @contextmanager
@@ -142,35 +139,35 @@ def start_parent(
 
 def end_parent(uri: str, run_id: str, status: Status) -> None:
     """End a run."""
-    with translated(uri, f"ending run {run_id}"):
-        client(uri).set_terminated(run_id, status)
+    with calling(uri, f"ending run {run_id}") as opened:
+        opened.set_terminated(run_id, status)
 
 
 def _create_run(uri: str, name: str, experiment: str, tags: dict[str, Any], parent: str | None) -> Run:
     own = {"code_version": code_version(), **{f"env.{key}": value for key, value in environment().items()}, **tags}
-    with translated(uri, f"starting run '{name}'"):
+    with calling(uri, f"starting run '{name}'") as opened:
         if parent is not None:
             own["mlflow.parentRunId"] = parent
-            experiment_id = client(uri).get_run(parent).info.experiment_id
+            experiment_id = opened.get_run(parent).info.experiment_id
         else:
-            experiment_id = _experiment_id(uri, experiment)
+            experiment_id = _experiment_id(opened, uri, experiment)
         labels = {key: str(value) for key, value in own.items()}
-        created = client(uri).create_run(experiment_id, run_name=name, tags=labels)
+        created = opened.create_run(experiment_id, run_name=name, tags=labels)
     return Run(uri, created.info.run_id)
 
 
-def _experiment_id(uri: str, name: str) -> str:
-    found = client(uri).get_experiment_by_name(name)
+def _experiment_id(opened: "MlflowClient", uri: str, name: str) -> str:
+    found = opened.get_experiment_by_name(name)
     if found is None:
         from mlflow.exceptions import MlflowException
 
         database = sqlite_path(uri)
         location = (database.parent / ARTIFACTS_FOLDER / name).as_uri() if database else None
         try:
-            return str(client(uri).create_experiment(name, artifact_location=location))
+            return str(opened.create_experiment(name, artifact_location=location))
         except MlflowException:
             # Another process may have been faster.
-            found = client(uri).get_experiment_by_name(name)
+            found = opened.get_experiment_by_name(name)
             if found is None:
                 raise
     return str(found.experiment_id)
@@ -254,6 +251,13 @@ def lock_file(path: Path) -> Iterator[None]:
     with path.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
+
+
+@contextmanager
+def calling(uri: str, doing: str) -> "Iterator[MlflowClient]":
+    """Give the client for a few calls whose errors become one clear sentence; see ``translated``."""
+    with translated(uri, doing):
+        yield client(uri)
 
 
 @contextmanager

@@ -1,0 +1,324 @@
+"""Promotion: who becomes champion, after which verdict, and the way back.
+
+The alias ``champion`` is the one point of decision. What goes before it (verdict, predecessor) means
+nothing until it moves, and what comes after (``previous``, ``challenger``) follows from it: ``settle``
+derives it anew at the start of every operation, so that a crash anywhere leaves the old or the new state.
+"""
+
+import json
+import tempfile
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from components.errors import InputError, IntegrityError, RegistryError
+from components.evaluation.gates import Verdict, judge
+from components.evaluation.scored import Scored
+from components.evaluation.scoring import score_bundle
+from components.registry.versions import Alias, ModelVersion, Registry
+from components.settings import GateSettings
+
+VERDICT_FILE = "verdict.json"
+PREDECESSOR_TAG, ROLLED_BACK_TAG, VERDICT_TAG = "predecessor", "rolled_back", "verdict"
+
+_ATTEMPTS = 3
+
+
+@dataclass(frozen=True)
+class TestBed:
+    """What models are judged on.
+
+    Attributes:
+        store_uri: Object store of the images.
+        split_id: Split whose test part is scored.
+        home: Where bundles and decoded images are cached.
+    """
+
+    store_uri: str
+    split_id: str
+    home: Path
+
+    __test__ = False  # no test case, whatever pytest makes of the name
+
+    def score(self, registry: Registry, version: ModelVersion) -> Scored:
+        """Score a version's bundle, as the registry holds it now, on the test images."""
+        bundle = registry.download(version.name, version.version, self.home / "models")
+        return score_bundle(self.store_uri, self.split_id, bundle, self.home / "cache")
+
+
+@dataclass(frozen=True)
+class Override:
+    """A person's decision to promote whatever the gate says."""
+
+    reason: str
+    by: str | None = None
+
+    def __post_init__(self) -> None:
+        if not self.reason.strip():
+            raise InputError("promoting past the gate needs a reason; it is kept with the model")
+
+
+@dataclass(frozen=True)
+class Promotion:
+    """How a promotion ended.
+
+    Attributes:
+        passed: Whether the version is the champion now.
+        reasons: What spoke against it, or why nothing had to be done.
+        rules: The gate's rules with their figures; empty where nothing was judged.
+        champion: Version that serves now.
+        previous: Version that a rollback would return to.
+        forced: Whether it took an override.
+    """
+
+    passed: bool
+    reasons: tuple[str, ...]
+    rules: tuple[dict[str, Any], ...]
+    champion: str | None
+    previous: str | None
+    forced: bool = False
+
+
+def promote(
+    registry: Registry,
+    name: str,
+    which: str,
+    bed: TestBed,
+    settings: GateSettings,
+    override: Override | None = None,
+) -> Promotion:
+    """Judge a version against floors and champion, and make it the champion if it passes.
+
+    Both are scored afresh on the same test images. The version that is champion already passes
+    without being judged again.
+
+    Args:
+        registry: Where the model lives.
+        name: Registered model.
+        which: Version number or alias.
+        bed: What they are judged on.
+        settings: Floors and margins.
+        override: Promotes a refused version, too.
+
+    Raises:
+        InputError: if there is no such version.
+        IntegrityError: if one of the two is not what was registered.
+        RegistryError: if MLflow fails, or the champion changes again and again meanwhile.
+    """
+    with registry.lock(f"{name}.promotion"):
+        challenger = registry.show(name, which)
+        for _ in range(_ATTEMPTS):
+            champion = settle(registry, name)
+            if champion is not None and champion.version == challenger.version:
+                return _result(registry, name, True, (f"version {champion.version} is the champion already",))
+            verdict, excuse = _judged(registry, challenger, champion, bed, settings, override)
+            if _version(registry.champion(name)) == _version(champion):  # nobody promoted another meanwhile
+                break
+        else:
+            raise RegistryError(f"the champion of {name} changed {_ATTEMPTS} times while {which} was judged; try again")
+        forced = override is not None and not verdict.passed
+        _record(registry, challenger, champion, verdict, bed, settings, override if forced else None, excuse)
+        if verdict.passed or forced:
+            _crown(registry, challenger, champion)
+        return _result(registry, name, verdict.passed or forced, verdict.reasons, verdict, forced)
+
+
+def rollback(registry: Registry, name: str, reason: str, by: str | None = None) -> ModelVersion:
+    """Make the previous champion the champion again; a version rolled back stays out until promoted anew.
+
+    Returns:
+        The champion now.
+
+    Raises:
+        InputError: if there is no champion, or none before it.
+    """
+    with registry.lock(f"{name}.promotion"):
+        champion = settle(registry, name)
+        if champion is None:
+            raise InputError(f"model {name} has no champion to roll back; promote a version first")
+        earlier = _earlier(registry, champion)
+        if earlier is None:
+            raise InputError(
+                f"version {champion.version} of {name} has no predecessor to roll back to; promote another version"
+            )
+        _dethrone(registry, champion, earlier, reason, by)
+        return registry.show(name, earlier.version)
+
+
+def withdraw(registry: Registry, name: str, version: str, reason: str) -> ModelVersion | None:
+    """Undo the promotion of a version that then failed to serve.
+
+    Unlike ``rollback`` it leaves no champion where there was none before, and does nothing if another
+    version is champion by now.
+
+    Returns:
+        The champion now, None if there is none.
+    """
+    with registry.lock(f"{name}.promotion"):
+        champion = settle(registry, name)
+        if champion is not None and champion.version == version:
+            earlier = _earlier(registry, champion)
+            _dethrone(registry, champion, earlier, reason, None)
+        return registry.champion(name)
+
+
+def settle(registry: Registry, name: str) -> ModelVersion | None:
+    """Finish what a crash may have left undone, and give the champion.
+
+    ``previous`` is made to name the champion's predecessor, and ``challenger`` not to name the champion.
+    """
+    champion = registry.champion(name)
+    earlier = _earlier(registry, champion) if champion else None
+    previous = registry.by_alias(name, Alias.PREVIOUS)
+    if earlier is None and previous is not None:
+        registry.drop_alias(name, Alias.PREVIOUS)
+    elif earlier is not None and _version(previous) != earlier.version:
+        registry.set_alias(earlier, Alias.PREVIOUS)
+    if champion is None:
+        return None
+    if Alias.CHALLENGER in champion.aliases:
+        registry.drop_alias(name, Alias.CHALLENGER)
+    if ROLLED_BACK_TAG in champion.tags:  # begun, but the alias never moved
+        registry.tag(champion, {ROLLED_BACK_TAG: None})
+    return champion
+
+
+def read_verdict(registry: Registry, version: ModelVersion) -> dict[str, Any] | None:
+    """Give what the last promotion of a version found, None if it was never judged."""
+    path = version.tags.get(VERDICT_TAG)
+    if path is None:
+        return None
+    found: dict[str, Any] = json.loads(registry.read_file(version, path))
+    return found
+
+
+def as_verdict(record: dict[str, Any]) -> Verdict:
+    """Give the gate's verdict within what ``read_verdict`` gave."""
+    rules = [{**rule, "name": rule["rule"]} for rule in record["rules"]]
+    return msgspec.convert({**record, "rules": rules}, Verdict)
+
+
+def _judged(
+    registry: Registry,
+    challenger: ModelVersion,
+    champion: ModelVersion | None,
+    bed: TestBed,
+    settings: GateSettings,
+    override: Override | None,
+) -> tuple[Verdict, str | None]:
+    """Judge, and say why the champion was left out if it had to be."""
+    candidate = bed.score(registry, challenger)
+    if champion is None:
+        return judge(candidate, None, settings), None
+    try:
+        holder = bed.score(registry, champion)
+    except (IntegrityError, RegistryError) as error:
+        if override is None:
+            raise type(error)(
+                f"{error}; so version {challenger.version} cannot be compared with the champion, version "
+                f"{champion.version}: mend that, roll back, or force the promotion with a reason"
+            ) from error
+        return judge(candidate, None, settings), f"the champion, version {champion.version}, is broken: {error}"
+    return judge(candidate, holder, settings), None
+
+
+def _record(
+    registry: Registry,
+    challenger: ModelVersion,
+    champion: ModelVersion | None,
+    verdict: Verdict,
+    bed: TestBed,
+    settings: GateSettings,
+    override: Override | None,
+    excuse: str | None,
+) -> None:
+    """Keep the verdict with the version; earlier verdicts stay."""
+    now = datetime.now(UTC)
+    content = {
+        **_as_dict(verdict),
+        "name": challenger.name,
+        "version": challenger.version,
+        "champion_version": _version(champion),
+        "champion_data_version": champion.data_version if champion else None,
+        "split_id": bed.split_id,
+        "settings": settings.model_dump(mode="json"),
+        "time": now.isoformat(timespec="seconds"),
+        "forced": {"reason": override.reason, "by": override.by} if override else None,
+        "champion_not_judged": excuse,
+    }
+    folder = f"verdicts/{challenger.version}/{now:%Y%m%dT%H%M%S.%f}"
+    with tempfile.TemporaryDirectory() as temporary:
+        file = Path(temporary) / VERDICT_FILE
+        file.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        registry.log_file(challenger, file, folder)
+    gate = "forced" if override else "passed" if verdict.passed else "refused"
+    tags = {
+        VERDICT_TAG: f"{folder}/{VERDICT_FILE}",
+        "gate": gate,
+        "gate_reasons": "; ".join(verdict.reasons)[:1000] or None,
+        "gate_forced": f"{override.by or 'unknown'}: {override.reason}"[:1000] if override else None,
+        "judged_at": now.isoformat(timespec="seconds"),
+        "judged_against": _version(champion),
+    }
+    registry.tag(challenger, tags)
+
+
+def _crown(registry: Registry, challenger: ModelVersion, champion: ModelVersion | None) -> None:
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    tags = {PREDECESSOR_TAG: _version(champion), ROLLED_BACK_TAG: None, "promoted_at": now}
+    registry.tag(registry.show(challenger.name, challenger.version), tags)
+    registry.set_alias(challenger, Alias.CHAMPION)
+    settle(registry, challenger.name)
+
+
+def _dethrone(
+    registry: Registry, champion: ModelVersion, earlier: ModelVersion | None, reason: str, by: str | None
+) -> None:
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    note = {"at": now, "reason": reason[:1000], "by": by, "to": _version(earlier)}
+    registry.tag(champion, {ROLLED_BACK_TAG: json.dumps(note)})
+    if earlier is None:
+        registry.drop_alias(champion.name, Alias.CHAMPION)
+    else:
+        registry.set_alias(earlier, Alias.CHAMPION)
+    settle(registry, champion.name)
+
+
+def _earlier(registry: Registry, champion: ModelVersion) -> ModelVersion | None:
+    """Give the champion's predecessor, unless it was itself rolled back or deleted since."""
+    number = champion.tags.get(PREDECESSOR_TAG)
+    for version in registry.versions(champion.name) if number else []:
+        if version.version == number and ROLLED_BACK_TAG not in version.tags:
+            return version
+    return None
+
+
+def _result(
+    registry: Registry,
+    name: str,
+    passed: bool,
+    reasons: tuple[str, ...],
+    verdict: Verdict | None = None,
+    forced: bool = False,
+) -> Promotion:
+    return Promotion(
+        passed=passed,
+        reasons=reasons,
+        rules=tuple(_as_dict(verdict)["rules"]) if verdict else (),
+        champion=_version(registry.champion(name)),
+        previous=_version(registry.by_alias(name, Alias.PREVIOUS)),
+        forced=forced,
+    )
+
+
+def _as_dict(verdict: Verdict) -> dict[str, Any]:
+    found: dict[str, Any] = msgspec.to_builtins(verdict)
+    found["rules"] = [{"rule": rule.pop("name"), **rule} for rule in found["rules"]]
+    return found
+
+
+def _version(version: ModelVersion | None) -> str | None:
+    return version.version if version else None
