@@ -1,0 +1,1 @@
+"""What the endpoint, its deployments and its clients agree on."""
