@@ -29,7 +29,7 @@ def promote(
     store: str, split_id: str, name: str, version: str, settings: dict, report_page: dsl.Output[dsl.HTML]
 ) -> NamedTuple("Outputs", [("passed", bool), ("result", dict)]):  # type: ignore[valid-type]
     """Judge the version against the floors and the champion; make it the champion if it passes."""
-    from pathlib import Path
+    import shutil
 
     from components.events import step
     from components.registry import steps
@@ -39,6 +39,10 @@ def promote(
         own = load_settings()
         gate = GateSettings.model_validate(settings)
         result = steps.promote(name, version, store, split_id, own.mlflow_uri, gate, own.home)
-        steps.write_version_report(name, version, own.mlflow_uri, own.home, Path(report_page.path))
+        page = own.home / "reports" / f"{name}-{version}.html"
+        steps.write_version_report(name, version, own.mlflow_uri, own.home, page)
+        shutil.copyfile(page, report_page.path)
+        result["report"] = str(page)
+        result["aliases"] = steps.show(name, version, own.mlflow_uri)["aliases"]
         report(result)
     return result["passed"], result

@@ -1,0 +1,180 @@
+"""`mscflow models` and `mscflow report`: the registry and its evidence."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from pipelines.cli.output import json_option, say, table
+
+if TYPE_CHECKING:
+    from components.settings import Settings
+
+DEFAULT_MODEL = "confluence-single-stack"
+model_argument = click.argument("name", default=DEFAULT_MODEL)
+
+
+def _settings() -> "Settings":
+    from components.settings import load_settings
+
+    return load_settings()
+
+
+@click.group()
+def models() -> None:
+    """What was trained, what serves, and the way back."""
+
+
+@models.command("list")
+@click.argument("name", required=False)
+@json_option
+def list_(name: str | None, as_json: bool) -> None:
+    """List the versions of all models, or of NAME, the newest first.
+
+    \b
+    Example:
+      mscflow models list confluence-single-stack
+    """
+    from components.registry import steps
+
+    rows = [steps.summary(version) for version in steps.list_versions(_settings().mlflow_uri, name)]
+    if not rows and not as_json:
+        click.echo("no model yet: 'mscflow run --data FOLDER' makes one")
+        return
+    say(rows, as_json, lambda: table(["model", "version", "aliases", "accuracy", "gate", "made", "digest"], map(_row, rows)))
+
+
+def _row(row: dict[str, Any]) -> tuple[object, ...]:
+    accuracy = None if row["accuracy"] is None else f"{row['accuracy']:.3f}"
+    aliases = ", ".join(row["aliases"])
+    return row["name"], row["version"], aliases, accuracy, row["gate"], row["created"], row["digest"][:12]
+
+
+@models.command()
+@model_argument
+@click.argument("version", default="champion")
+@json_option
+def show(name: str, version: str, as_json: bool) -> None:
+    """Show all that is recorded of VERSION (a number or an alias) of the model NAME.
+
+    \b
+    Examples:
+      mscflow models show
+      mscflow models show confluence-single-stack 3 --json
+    """
+    from components.registry import steps
+
+    shown = steps.show(name, version, _settings().mlflow_uri)
+    say(shown, as_json, lambda: _show(shown))
+
+
+def _show(shown: dict[str, Any]) -> None:
+    plain = {key: value for key, value in shown.items() if key not in {"metrics", "tags", "verdict"}}
+    table(["field", "value"], [(key, ", ".join(value) if isinstance(value, list) else value) for key, value in plain.items()])
+    table(["metric", "value"], [(key, f"{value:.4g}") for key, value in shown["metrics"].items()])
+    if shown["verdict"]:
+        rules = shown["verdict"]["rules"]
+        table(
+            ["rule", "figure", "bound", "passed", "note"],
+            [(rule["name"], rule["figure"], rule["bound"], rule["passed"], rule.get("note")) for rule in rules],
+        )
+
+
+@models.command()
+@model_argument
+@click.argument("version", default="challenger")
+@click.option("--force", is_flag=True, help="Promote although the gate refuses; needs --reason.")
+@click.option("--reason", help="Why it is promoted against the gate; recorded.")
+@json_option
+def promote(name: str, version: str, force: bool, reason: str | None, as_json: bool) -> None:
+    """Judge VERSION (a number or an alias) again; if it passes, make it the champion and serve it.
+
+    \b
+    Examples:
+      mscflow models promote confluence-single-stack 3
+      mscflow models promote confluence-single-stack 3 --force --reason "validated by hand, report 12"
+    """
+    from components.errors import GateRefused, InputError
+    from components.registry import steps
+    from components.registry.promotion import Override
+
+    if force and not reason:
+        raise InputError("--force needs --reason 'why', which is recorded with the version")
+    settings = _settings()
+    override = Override(reason=reason, by=_user()) if force and reason else None
+    done = steps.promote(
+        name, version, settings.store_uri, None, settings.mlflow_uri, settings.gate, settings.home, override
+    )
+    served = _serve_champion(settings, name) if done["passed"] else None
+    answer = {**done, "endpoint": served}
+    say(answer, as_json, lambda: click.echo(_promoted(answer, name)))
+    if not done["passed"]:
+        raise GateRefused("the gate refused the model: " + "; ".join(done["reasons"]))
+
+
+def _promoted(answer: dict[str, Any], name: str) -> str:
+    if not answer["passed"]:
+        return f"{name}: the champion stays version {answer['champion'] or 'none'}"
+    return f"{name}: the champion is version {answer['champion']}{_serving_note(answer['endpoint'])}"
+
+
+@models.command()
+@model_argument
+@click.option("--reason", default="rolled back by hand", show_default=True, help="Why; recorded with the versions.")
+@json_option
+def rollback(name: str, reason: str, as_json: bool) -> None:
+    """Make the previous champion of NAME the champion again, and serve it.
+
+    \b
+    Example:
+      mscflow models rollback confluence-single-stack --reason "misses overgrowth on lot 17"
+    """
+    from components.registry import steps
+
+    settings = _settings()
+    champion = steps.rollback(name, settings.mlflow_uri, settings.home, reason, _user())
+    served = _serve_champion(settings, name)
+    note = f"{name}: the champion is version {champion['version']} again{_serving_note(served)}"
+    say({**champion, "endpoint": served}, as_json, lambda: click.echo(note))
+
+
+def _serving_note(served: dict[str, Any] | None) -> str:
+    return f", and {served['url']} serves it" if served else "; no endpoint runs ('mscflow serve' starts one)"
+
+
+def _serve_champion(settings: "Settings", name: str) -> dict[str, Any] | None:
+    """Swap the champion into the endpoint, if one runs."""
+    from components.deployment import steps
+    from components.deployment.local import status
+
+    if status(settings.home) is None:
+        return None
+    return steps.deploy(name, "champion", settings.mlflow_uri, settings.home, settings.serving)
+
+
+def _user() -> str:
+    import getpass
+
+    return getpass.getuser()
+
+
+@click.command()
+@click.argument("version")
+@click.option("--model", "name", default=DEFAULT_MODEL, show_default=True)
+@click.option("--output", type=click.Path(path_type=Path), help="Default: reports/MODEL-VERSION.html in the home.")
+@json_option
+def report(version: str, name: str, output: Path | None, as_json: bool) -> None:
+    """Write the evidence on VERSION (a number or an alias) as one HTML page.
+
+    \b
+    Examples:
+      mscflow report champion
+      mscflow report 3 --model confluence-multi-stack --output v3.html
+    """
+    from components.registry import steps
+
+    settings = _settings()
+    number = steps.show(name, version, settings.mlflow_uri)["version"]
+    page = output or settings.home / "reports" / f"{name}-{number}.html"
+    steps.write_version_report(name, number, settings.mlflow_uri, settings.home, page)
+    say({"model": name, "version": number, "report": str(page)}, as_json, lambda: click.echo(f"wrote {page}"))
