@@ -19,8 +19,8 @@ TARGET_ACCURACY = 0.95
 LEAST_THRESHOLD = 0.5
 MOST_SILENCED = 0.2
 ABSTENTION_RULE = (
-    f"the lowest confidence, from {LEAST_THRESHOLD:g} up, above which {TARGET_ACCURACY:.0%} of the answers on the "
-    f"validation images are right; lowered where it would silence more than {MOST_SILENCED:.0%} of those images"
+    f"the lowest confidence, from {LEAST_THRESHOLD:g} up, above which {100 * TARGET_ACCURACY:g} % of the answers on "
+    f"the validation images are right; lowered where it would silence more than {100 * MOST_SILENCED:g} % of them"
 )
 
 

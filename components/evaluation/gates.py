@@ -141,7 +141,11 @@ def _not_worse(challenger: Scored, champion: Scored | None, settings: GateSettin
     difference = challenger.right.astype(float) - champion.right[_order(challenger, champion)]
     groups = len(set(challenger.groups))
     low, high = paired_interval(difference, challenger.groups, settings.bootstrap, settings.seed)
-    span = "the same in every resampling of" if low is None else f"95 % interval {low:+.3f} to {high:+.3f} over"
+    span = (
+        "the same in every resampling of"
+        if low is None
+        else f"95 % interval {100 * low:+.1f} to {100 * high:+.1f} points over"
+    )
     note = f"difference in accuracy; {span} {groups} groups"
     return _rule(_NOT_WORSE, float(difference.mean()), ">=", 0.0 - settings.margin, note)
 
@@ -182,13 +186,12 @@ def _order(challenger: Scored, champion: Scored) -> list[int]:
 
 def _reason(rule: Rule) -> str:
     if rule.figure is None or rule.bound is None:
-        return f"{rule.name} cannot be judged: {rule.note}"
-    figure, bound = f"{rule.figure:.1%}", f"{rule.bound:.1%}"
+        return f"{rule.name.capitalize()} cannot be judged: {rule.note}."
+    figure, bound = f"{100 * abs(rule.figure):.1f}", f"{100 * abs(rule.bound):.1f}"
     return {
-        _ACCURACY: f"accuracy is {figure}, below the floor of {bound}",
-        _WITHIN: f"{figure} of the answers are right or one class off, below the floor of {bound}",
-        _MISSED: f"{figure} of the overgrown images were called seeding or media change, more than {bound}",
-        _MAJORITY: f"accuracy is {figure}, no better than the {bound} of {rule.note}",
-        _NOT_WORSE: f"accuracy is {-100 * rule.figure:.1f} points below the champion's, where "
-        f"{-100 * rule.bound:.1f} are allowed ({rule.note})",
+        _ACCURACY: f"Accuracy is {figure} %, below the floor of {bound} %.",
+        _WITHIN: f"Of the answers, {figure} % are right or one class off, below the floor of {bound} %.",
+        _MISSED: f"Of the overgrown images, {figure} % were called seeding or media change, more than {bound} %.",
+        _MAJORITY: f"Accuracy is {figure} %, no better than the {bound} % of {rule.note}.",
+        _NOT_WORSE: f"Accuracy is {figure} points below the champion's, where {bound} are allowed ({rule.note}).",
     }[rule.name]

@@ -14,7 +14,7 @@ from components.datasets.arrays import load_arrays
 from components.datasets.manifest import ImageRecord
 from components.datasets.splits import load_split
 from components.datasets.versions import DataRepository
-from components.errors import DataError, IntegrityError
+from components.errors import DataError, IntegrityError, TrainingError
 from components.evaluation.resampling import Floats, Integers
 from components.evaluation.scored import Scored
 from components.imaging import Preprocessing, normalise
@@ -53,8 +53,16 @@ class Network:
         return out
 
     def logits_of(self, batch: NDArray[np.float32]) -> Floats:
-        """Score preprocessed images, shape (N, 3, S, S); gives shape (N, 4)."""
+        """Score preprocessed images, shape (N, 3, S, S); gives shape (N, 4).
+
+        Raises:
+            TrainingError: if an answer is not finite.
+        """
         (result,) = self._session.run(["logits"], {"images": batch})
+        if not np.isfinite(result).all():
+            raise TrainingError(
+                "the model answers with infinite or undefined numbers; train it at a lower learning rate"
+            )
         return np.asarray(result, np.float64)
 
 

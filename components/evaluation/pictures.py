@@ -1,0 +1,81 @@
+"""Pictures in the evidence: small copies of test images for people, and one image with a known answer."""
+
+import base64
+import io
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from components.bundle import KnownAnswer
+from components.datasets.manifest import ImageRecord
+from components.datasets.versions import DataRepository
+from components.evaluation.calibration import losses
+from components.evaluation.evidence import Picture
+from components.evaluation.scored import Scored
+from components.evaluation.scoring import Network
+from components.imaging import decode, preprocess, probabilities
+
+MOST_PICTURES = 48
+PICTURE_SIDE = 192
+_JPEG_QUALITY = 78
+# Candidates for the known image that are tried before a wrong or unsure one is taken.
+_CANDIDATES = 8
+
+
+def sheet(repository: DataRepository, records: Sequence[ImageRecord], test: Scored) -> tuple[Picture, ...]:
+    """Make small copies of test images, the worst (by loss) first.
+
+    Args:
+        repository: Holds the images.
+        records: The test images, in the order of ``test``.
+        test: The model's answers for them.
+    """
+    worst = np.argsort(-losses(test.logits, test.truth, test.temperature), kind="stable")[:MOST_PICTURES]
+    return tuple(Picture(int(row), data_uri(decode(repository.image(records[row])))) for row in worst)
+
+
+def data_uri(image: NDArray[np.uint8]) -> str:
+    """Give a small JPEG of an RGB image (H, W, 3), its longer side ``PICTURE_SIDE`` pixels at most, as a data URI."""
+    buffer = io.BytesIO()
+    small = _shrunk(image, PICTURE_SIDE)
+    if np.ptp(np.asarray(small), axis=2).max() == 0:
+        small = small.convert("L")
+    small.save(buffer, "JPEG", quality=_JPEG_QUALITY, optimize=True)
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def known_image(
+    repository: DataRepository, records: Sequence[ImageRecord], test: Scored, network: Network
+) -> tuple[bytes, KnownAnswer]:
+    """Choose a test image with a known answer, which a server must reproduce before it answers anybody.
+
+    The surest right answer is taken. Its PNG is up to twice the size of the network's input, so that
+    decoding, resizing and normalising are all put to the test; its answer is computed from that PNG.
+
+    Returns:
+        The PNG file's bytes, and what the model says of it.
+    """
+    surest = np.lexsort((-test.probabilities.max(axis=1), ~test.right))[:_CANDIDATES]
+    for row in surest:
+        png, answer = _known(repository.image(records[row]), test, network)
+        if int(np.argmax(answer.probabilities)) + 1 == test.truth[row]:
+            return png, answer
+    # A model that is never right has a known answer all the same; the gate, not this, refuses it.
+    return _known(repository.image(records[surest[0]]), test, network)
+
+
+def _known(data: bytes, test: Scored, network: Network) -> tuple[bytes, KnownAnswer]:
+    buffer = io.BytesIO()
+    _shrunk(decode(data), 2 * network.preprocessing.size).save(buffer, "PNG", optimize=True)
+    png = buffer.getvalue()
+    logits = network.logits_of(preprocess(png, network.preprocessing)[np.newaxis])
+    answer = probabilities(logits, test.temperature)[0]
+    return png, KnownAnswer(probabilities=tuple(answer.tolist()))
+
+
+def _shrunk(image: NDArray[np.uint8], side: int) -> Image.Image:
+    small = Image.fromarray(image)
+    small.thumbnail((side, side), Image.Resampling.LANCZOS)
+    return small

@@ -1,0 +1,201 @@
+"""The report's plots, as inline SVG that takes its colours from the page, so that it follows dark and light."""
+
+import io
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import matplotlib as mpl
+from markupsafe import Markup, escape
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure as Canvas
+from matplotlib.ticker import MaxNLocator
+
+from components.culture import CLASSES
+from components.evaluation.calibration import Bin
+from components.evaluation.curves import MICRO, Curve
+from components.evaluation.evidence import Epoch, Search, Trial
+
+# Matplotlib wants colours; each of these stands for a CSS variable of the page and is replaced by it.
+_INK, _MUTED, _GRID, _FIRST, _SECOND = "#010101", "#010102", "#010103", "#010104", "#010105"
+_CLASS_COLOURS = ("#010201", "#010202", "#010203", "#010204")
+_VARIABLES = {
+    _INK: "ink",
+    _MUTED: "muted",
+    _GRID: "rule",
+    _FIRST: "first",
+    _SECOND: "second",
+    **{colour: f"class-{number}" for number, colour in enumerate(_CLASS_COLOURS, start=1)},
+}
+_DASHES: tuple[tuple[float, ...], ...] = ((5, 1.5), (3, 1.2), (1, 1), (6, 1.5, 1, 1.5))
+
+# What a person has set in a matplotlibrc counts for the rest.
+_STYLE: dict[Any, Any] = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "mscflow",
+    "font.family": "sans-serif",
+    "font.size": 10,
+    "text.color": _INK,
+    "axes.labelcolor": _INK,
+    "axes.edgecolor": _MUTED,
+    "axes.facecolor": "none",
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "grid.color": _GRID,
+    "grid.linewidth": 0.8,
+    "xtick.color": _MUTED,
+    "ytick.color": _MUTED,
+    "xtick.labelcolor": _INK,
+    "ytick.labelcolor": _INK,
+    "legend.frameon": False,
+    "legend.fontsize": 9,
+    "figure.facecolor": "none",
+    "lines.linewidth": 1.8,
+    "mathtext.fontset": "dejavusans",
+}
+
+
+class _Plot:
+    """One plot in the making; ``svg`` holds the result once its ``with`` block has ended."""
+
+    axes: Axes
+    svg: Markup = Markup()
+
+
+@contextmanager
+def _plot(name: str, description: str, size: tuple[float, float] = (4.8, 3.5)) -> Iterator[_Plot]:
+    plot = _Plot()
+    with mpl.rc_context(_STYLE):
+        canvas = Canvas(figsize=size, layout="constrained")
+        plot.axes = canvas.add_subplot()
+        yield plot
+        buffer = io.StringIO()
+        canvas.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+    plot.svg = _inline(buffer.getvalue(), name, description)
+
+
+def _inline(svg: str, name: str, description: str) -> Markup:
+    """Make a stand-alone SVG file part of a page: unique ids, the page's colours and type, a description."""
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r'\bid="', f'id="{name}-', svg)
+    svg = re.sub(r'(href="#|url\(#)', rf"\g<1>{name}-", svg)
+    for colour, variable in _VARIABLES.items():
+        svg = svg.replace(colour, f"var(--{variable})")
+    svg = re.sub(r"font: ([\d.]+)px [^;\"]*", r"font-size: \1px", svg)
+    opening, rest = svg.split(">", 1)
+    opening = re.sub(r' (width|height)="[^"]*"', "", opening)
+    label = escape(description)
+    return Markup(f'{opening} role="img" aria-label="{label}"><title>{label}</title>{rest}')  # noqa: S704  only our own text
+
+
+def search_plot(search: Search) -> Markup:
+    """Plot the trials' results over the learning rate."""
+    finished = [trial for trial in search.trials if trial.value is not None and trial.state.lower() == "complete"]
+    pruned = [trial for trial in search.trials if trial.value is not None and trial not in finished]
+    with _plot("search", "Validation loss of each trial over its learning rate") as plot:
+        axes = plot.axes
+        axes.set_xscale("log")
+        _dots(axes, pruned, marker="x", color=_MUTED, label="pruned early", linestyle="none")
+        _dots(axes, finished, marker="o", color=_FIRST, label="complete", linestyle="none")
+        if finished:
+            best = min(finished, key=lambda trial: trial.value or 0.0)
+            ring = {"marker": "o", "markersize": 13, "markerfacecolor": "none", "linestyle": "none"}
+            _dots(axes, [best], color=_SECOND, label=f"best: {best.lr:.2g}", **ring)
+        axes.set(xlabel="learning rate (log scale)", ylabel="validation loss (nats)")
+        axes.legend()
+    return plot.svg
+
+
+def _dots(axes: Axes, trials: Sequence[Trial], **style: object) -> None:
+    if trials:
+        axes.plot([trial.lr for trial in trials], [trial.value or 0.0 for trial in trials], **style)  # type: ignore[arg-type]  # keywords of any kind
+
+
+def loss_plot(history: Sequence[Epoch], best_epoch: int) -> Markup:
+    """Plot the losses over the epochs, with the chosen epoch marked."""
+    with _plot("loss", "Training and validation loss over the epochs") as plot:
+        epochs = [each.epoch for each in history]
+        plot.axes.plot(epochs, [each.train_loss for each in history], color=_FIRST, label="training", dashes=(4, 1.5))
+        plot.axes.plot(epochs, [each.validation_loss for each in history], color=_SECOND, label="validation")
+        _mark_best(plot.axes, best_epoch)
+        plot.axes.set(xlabel="epoch", ylabel="cross-entropy (nats)")
+        plot.axes.legend()
+    return plot.svg
+
+
+def accuracy_plot(history: Sequence[Epoch], best_epoch: int) -> Markup:
+    """Plot the validation accuracy over the epochs, with the chosen epoch marked."""
+    with _plot("accuracy", "Validation accuracy over the epochs") as plot:
+        share = [100 * each.validation_accuracy for each in history]
+        plot.axes.plot([each.epoch for each in history], share, color=_SECOND, label="validation")
+        _mark_best(plot.axes, best_epoch)
+        plot.axes.set(xlabel="epoch", ylabel="right answers (%)", ylim=(0, 103))
+        plot.axes.legend(loc="lower right")
+    return plot.svg
+
+
+def _mark_best(axes: Axes, best_epoch: int) -> None:
+    axes.axvline(best_epoch, color=_INK, linewidth=1, dashes=(1, 2), label=f"best epoch: {best_epoch}")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+
+
+def roc_plot(curves: Sequence[Curve]) -> Markup:
+    """Plot ROC curves with their areas."""
+    with _plot("roc", "ROC curves, all classes together and each class against the rest", (4.8, 4.3)) as plot:
+        plot.axes.plot([0, 1], [0, 1], color=_MUTED, linewidth=1, dashes=(1, 2))
+        _curves(plot.axes, curves, "default")
+        plot.axes.set(xlabel="false positive rate", ylabel="true positive rate", xlim=(-0.01, 1.01), ylim=(-0.01, 1.02))
+        plot.axes.legend(loc="lower right", title="area under the curve")
+    return plot.svg
+
+
+def precision_recall_plot(curves: Sequence[Curve]) -> Markup:
+    """Plot precision-recall curves with their average precisions."""
+    description = "Precision-recall curves, all classes together and each class against the rest"
+    with _plot("precision-recall", description, (4.8, 4.3)) as plot:
+        _curves(plot.axes, curves, "steps-pre")
+        plot.axes.set(xlabel="recall", ylabel="precision", xlim=(-0.01, 1.01), ylim=(-0.01, 1.02))
+        plot.axes.legend(loc="lower left", title="average precision")
+    return plot.svg
+
+
+def _curves(axes: Axes, curves: Sequence[Curve], drawstyle: str) -> None:
+    # The micro-average last, on top.
+    for curve in sorted(curves, key=lambda curve: curve.name == MICRO):
+        if curve.name == MICRO:
+            look: dict[str, object] = {"color": _INK, "linewidth": 2.6}
+            label = MICRO
+        else:
+            index = int(curve.name) - 1
+            look = {"color": _CLASS_COLOURS[index], "linewidth": 1.5, "dashes": _DASHES[index]}
+            label = f"{curve.name} {CLASSES[index].decision}"
+        axes.plot(curve.x, curve.y, label=f"{label}: {curve.area:.3f}", drawstyle=drawstyle, **look)  # type: ignore[arg-type]  # keywords of any kind
+
+
+def reliability_plot(bins: Sequence[Bin]) -> Markup:
+    """Plot the accuracy of answers over their confidence, with Wilson intervals and the number of answers."""
+    filled = [(b.confidence, b.accuracy, b.n) for b in bins if b.confidence is not None and b.accuracy is not None]
+    with _plot("reliability", "Share of right answers over the model's confidence", (4.8, 4.3)) as plot:
+        axes = plot.axes
+        axes.plot([0, 1], [0, 1], color=_MUTED, linewidth=1, dashes=(1, 2), label="perfectly calibrated")
+        for confidence, accuracy, n in filled:
+            low, high = _wilson(accuracy, n)
+            axes.plot([confidence, confidence], [low, high], color=_FIRST, linewidth=1.2)
+            axes.annotate(str(n), (confidence, -0.06), ha="center", va="center", fontsize=9, color=_MUTED)
+        x, y = [each[0] for each in filled], [each[1] for each in filled]
+        axes.plot(x, y, color=_FIRST, marker="o", linewidth=0, label="test answers, 95 % interval")
+        axes.set(xlabel="confidence (calibrated); above it the number of images", ylabel="share of right answers")
+        axes.set(xlim=(0, 1.02), ylim=(-0.1, 1.02), yticks=[0, 0.2, 0.4, 0.6, 0.8, 1])
+        axes.legend(loc="upper left")
+    return plot.svg
+
+
+def _wilson(share: float, n: int) -> tuple[float, float]:
+    z2 = 1.96**2
+    centre = (share + z2 / (2 * n)) / (1 + z2 / n)
+    half = (share * (1 - share) / n + z2 / (4 * n * n)) ** 0.5 * 1.96 / (1 + z2 / n)
+    return centre - half, centre + half
