@@ -6,7 +6,7 @@ True
 """
 
 from components.storage.base import Data, ObjectInfo, ObjectReader, ObjectStore
-from components.storage.local import LocalStore
+from components.storage.local import LocalStore, storage_errors
 from components.storage.opening import open_store
 
-__all__ = ["Data", "LocalStore", "ObjectInfo", "ObjectReader", "ObjectStore", "open_store"]
+__all__ = ["Data", "LocalStore", "ObjectInfo", "ObjectReader", "ObjectStore", "open_store", "storage_errors"]

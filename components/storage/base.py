@@ -4,11 +4,20 @@ import io
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple, Protocol
 
 from components.errors import StorageError
 
-Data = bytes | Path | BinaryIO
+
+class Stream(Protocol):
+    """Anything that bytes can be read from, piece by piece."""
+
+    def read(self, size: int = -1, /) -> bytes:
+        """Read up to ``size`` bytes; none are left when the answer is empty."""
+        ...
+
+
+Data = bytes | Path | Stream
 
 
 class ObjectInfo(NamedTuple):

@@ -15,12 +15,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Lock
-from typing import BinaryIO
 
 from typing_extensions import Buffer
 
 from components.errors import ConflictError, ObjectNotFound, StorageError
-from components.storage.base import Data, ObjectInfo, ObjectReader, ObjectStore, check_key
+from components.storage.base import Data, ObjectInfo, ObjectReader, ObjectStore, Stream, check_key
 
 INTERNAL = ".mscflow-tmp"
 
@@ -50,14 +49,14 @@ class LocalStore(ObjectStore):
 
     def open(self, key: str) -> ObjectReader:
         """Open a file; see ``ObjectStore.open``."""
-        with _translated(self.uri, key):
+        with storage_errors(self.uri, key):
             raw = _File(self._path(key))
             status = os.fstat(raw.fileno())
         return _FileReader(raw, _info(key, status))
 
     def stat(self, key: str) -> ObjectInfo | None:
         """Tell of a file, or give None if there is none."""
-        with _translated(self.uri, key):
+        with storage_errors(self.uri, key):
             try:
                 status = os.stat(self._path(key))
             except (FileNotFoundError, NotADirectoryError):
@@ -67,13 +66,13 @@ class LocalStore(ObjectStore):
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
         """Walk the folder; links are followed, and a link to nothing shows as an empty file."""
         folder, slash, stem = prefix.rpartition("/")
-        with _translated(self.uri, prefix):
+        with storage_errors(self.uri, prefix):
             yield from self._walk(folder + slash, stem, frozenset())
 
     def write(self, key: str, data: Data) -> None:
         """Write a file whole or not at all; a power failure may lose it (``create`` does not)."""
         target = self._path(key)
-        with self._spooled(data) as temporary, _translated(self.uri, key, writing=True):
+        with self._spooled(data) as temporary, storage_errors(self.uri, key, writing=True):
             _into_place(os.replace, temporary, target)
 
     def create(self, key: str, data: Data) -> bool:
@@ -81,7 +80,7 @@ class LocalStore(ObjectStore):
         target = self._path(key)
         if os.path.lexists(target):
             return False
-        with self._spooled(data, durable=True) as temporary, _translated(self.uri, key, writing=True):
+        with self._spooled(data, durable=True) as temporary, storage_errors(self.uri, key, writing=True):
             try:
                 _into_place(os.link, temporary, target)
             except FileExistsError:
@@ -104,7 +103,7 @@ class LocalStore(ObjectStore):
         target = self._path(key)
         with (
             self._spooled(data, durable=True) as temporary,
-            _translated(self.uri, key, writing=True),
+            storage_errors(self.uri, key, writing=True),
             self._alone(),
         ):
             try:
@@ -118,7 +117,7 @@ class LocalStore(ObjectStore):
 
     def delete(self, key: str) -> None:
         """Remove a file."""
-        with _translated(self.uri, key, writing=True), suppress(FileNotFoundError):
+        with storage_errors(self.uri, key, writing=True), suppress(FileNotFoundError):
             os.unlink(self._path(key))
 
     def check_exists(self) -> None:
@@ -165,11 +164,11 @@ class LocalStore(ObjectStore):
     @contextmanager
     def _spooled(self, data: Data, *, durable: bool = False) -> Iterator[str]:
         """Write data to a temporary file, which is gone at the end unless it was renamed."""
-        with _translated(self.uri, None, writing=True):
+        with storage_errors(self.uri, writing=True):
             self._begin_writing()
         temporary = f"{self.uri}/{INTERNAL}/{os.getpid()}-{next(self._names)}-{secrets.token_hex(4)}"
         try:
-            with _translated(self.uri, None, writing=True):
+            with storage_errors(self.uri, writing=True):
                 flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
                 descriptor = os.open(temporary, flags, 0o666)
                 try:
@@ -228,11 +227,11 @@ class _File(io.FileIO):
     """A file whose read errors are the store's."""
 
     def readinto(self, buffer: Buffer, /) -> int:
-        with _translated(str(self.name), None):
+        with storage_errors(str(self.name)):
             return super().readinto(buffer) or 0
 
     def readall(self) -> bytes:
-        with _translated(str(self.name), None):
+        with storage_errors(str(self.name)):
             return super().readall() or b""
 
 
@@ -273,7 +272,7 @@ def _fill(descriptor: int, data: Data) -> None:
         _copy(data, descriptor)
 
 
-def _copy(source: BinaryIO, descriptor: int) -> None:
+def _copy(source: Stream, descriptor: int) -> None:
     with open(descriptor, "wb", closefd=False) as sink:
         shutil.copyfileobj(source, sink, 1 << 20)
 
@@ -295,8 +294,17 @@ def _sync_folder(path: str) -> None:
 
 
 @contextmanager
-def _translated(uri: str, key: str | None, *, writing: bool = False) -> Iterator[None]:
-    """Turn the operating system's errors into sentences."""
+def storage_errors(uri: str, key: str | None = None, *, writing: bool = False) -> Iterator[None]:
+    """Turn the operating system's errors into sentences.
+
+    Args:
+        uri: The folder that is worked on.
+        key: The file in it.
+        writing: Whether it is written, rather than read.
+
+    Raises:
+        StorageError: instead of an OSError.
+    """
     try:
         yield
     except OSError as error:

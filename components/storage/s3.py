@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Lock
-from typing import Any, BinaryIO
+from typing import Any
 from urllib.parse import urlsplit
 from uuid import uuid4
 
@@ -27,7 +27,7 @@ from typing_extensions import Buffer
 from urllib3.exceptions import HTTPError
 
 from components.errors import ConflictError, ObjectNotFound, StorageError
-from components.storage.base import Data, ObjectInfo, ObjectReader, ObjectStore, check_key
+from components.storage.base import Data, ObjectInfo, ObjectReader, ObjectStore, Stream, check_key
 
 PART_BYTES = 16 << 20
 # Up to this size a refused upload costs less than asking first whether the object is there.
@@ -161,7 +161,7 @@ class S3Store(ObjectStore):
         else:
             self._put_stream(where, data, condition)
 
-    def _put_stream(self, where: dict[str, str], stream: BinaryIO, condition: dict[str, str]) -> None:
+    def _put_stream(self, where: dict[str, str], stream: Stream, condition: dict[str, str]) -> None:
         part = stream.read(PART_BYTES)
         if len(part) < PART_BYTES:
             self._client.put_object(**where, Body=part, **condition)

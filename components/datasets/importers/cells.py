@@ -70,7 +70,7 @@ def _passage(text: str) -> int:
 
 
 # Column of a table -> field of ImageRecord and how its text is read; other columns go to `extra`.
-_COLUMNS: dict[str, tuple[str, Callable[[str], Any]]] = {
+COLUMNS: dict[str, tuple[str, Callable[[str], Any]]] = {
     "class": ("confluence_class", parse_class),
     "confluence": ("confluence", _fraction),
     "modality": ("modality", parse_modality),
@@ -99,10 +99,10 @@ def parse_row(row: Mapping[str, str], origin: str) -> dict[str, Any]:
     for column, text in row.items():
         if not text:
             continue
-        if column not in _COLUMNS:
+        if column not in COLUMNS:
             extra[column] = text
             continue
-        field, parse = _COLUMNS[column]
+        field, parse = COLUMNS[column]
         try:
             fields[field] = parse(text)
         except ValueError as error:
