@@ -8,7 +8,6 @@ kserve is imported, placeholders stand in for both; afterwards pandas can be imp
 import importlib
 import sys
 from types import ModuleType
-from unittest import mock
 
 _CONTROL_PLANE = "kserve.api.kserve_client"
 
@@ -29,11 +28,13 @@ def import_kserve() -> None:
     """
     if "kserve" in sys.modules:
         return
+    arguments = sys.argv
     stand_ins = {name: _Placeholder(name) for name in (_CONTROL_PLANE, "pandas") if name not in sys.modules}
     sys.modules.update(stand_ins)
+    sys.argv = arguments[:1]
     try:
-        with mock.patch.object(sys, "argv", sys.argv[:1]):
-            importlib.import_module("kserve")
+        importlib.import_module("kserve")
     finally:
+        sys.argv = arguments
         for name in stand_ins:
             sys.modules.pop(name, None)

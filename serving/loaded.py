@@ -19,9 +19,7 @@ from serving.refusals import Refusal, TooLarge
 
 # ONNX Runtime's errors have no base class of their own.
 ORT_ERRORS = tuple(
-    item
-    for item in vars(onnxruntime_pybind11_state).values()
-    if isinstance(item, type) and issubclass(item, Exception)
+    item for item in vars(onnxruntime_pybind11_state).values() if isinstance(item, type) and issubclass(item, Exception)
 )
 # Images that go through the network together; more only takes more memory.
 BATCH = 8
@@ -76,7 +74,7 @@ class LoadedModel:
         folder = Path(wanted.path)
         try:
             bundle, digest = read_bundle(folder, wanted.digest)
-            _check_classes(bundle)
+            _check_identity(bundle, name)
             model = cls(name, wanted.version, digest, bundle, _open_session(folder / MODEL_FILE, threads))
             model._warm()
             model._check_known_answer((folder / KNOWN_IMAGE_FILE).read_bytes())
@@ -153,7 +151,9 @@ def _open_session(path: Path, threads: int) -> ort.InferenceSession:
     return ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
 
-def _check_classes(bundle: Bundle) -> None:
+def _check_identity(bundle: Bundle, name: str) -> None:
+    if bundle.model_name != name:
+        raise ModelRejected(f"it is a version of {bundle.model_name}, not of {name}")
     if bundle.classes != CLASS_NAMES:
         raise ModelRejected(f"its classes are {', '.join(bundle.classes)}, not {', '.join(CLASS_NAMES)}")
 

@@ -11,7 +11,7 @@ import struct
 import uuid
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 import numpy as np
@@ -23,6 +23,8 @@ from serving.refusals import Refusal, TooLarge
 
 if TYPE_CHECKING:
     from kserve.protocol.grpc.grpc_predict_v2_pb2 import ModelInferRequest
+
+T = TypeVar("T")
 
 INPUT_NAME = "image"
 V1_EXAMPLE = '{"instances": [{"image": {"b64": "..."}}]}'
@@ -132,7 +134,8 @@ class V2Body(Body):
         """Read it; see ``Body.images``."""
         text, raw = self._parts()
         request = _decode_json(_v2_decoder, text, V2_EXAMPLE)
-        tensor = _only_input([(item.name, item.datatype) for item in request.inputs], request.inputs)
+        _check_inputs([(item.name, item.datatype) for item in request.inputs])
+        tensor = request.inputs[0]
         images = self._elements(tensor, raw)
         _check_shape(tensor.shape, len(images))
         _check_count(len(images), most, "images")
@@ -177,8 +180,8 @@ class GrpcBody(Body):
     def images(self, most: int) -> Images:
         """Read it; see ``Body.images``."""
         request = self.request
-        tensor = _only_input([(item.name, item.datatype) for item in request.inputs], request.inputs)
-        raw = list(request.raw_input_contents)
+        _check_inputs([(item.name, item.datatype) for item in request.inputs])
+        tensor, raw = request.inputs[0], list(request.raw_input_contents)
         if raw:
             if len(raw) != 1 or tensor.contents.bytes_contents:
                 raise Refusal("give the images once: in contents.bytes_contents or in one raw_input_contents")
@@ -226,7 +229,7 @@ def encode_v2(images: Images, predictions: list[Prediction]) -> InferResponse:
     )
 
 
-def _decode_json(decoder: msgspec.json.Decoder[Any], body: bytes, example: str) -> Any:
+def _decode_json(decoder: msgspec.json.Decoder[T], body: bytes, example: str) -> T:
     if not body:
         raise Refusal(f"the body is empty; send {example}", reason="empty")
     try:
@@ -249,13 +252,12 @@ def _check_shape(shape: list[int], count: int) -> None:
         raise Refusal(f"the shape {str(shape)[:60]} does not fit {count} images; it must be [{count}]")
 
 
-def _only_input(described: list[tuple[str, str]], inputs: Any) -> Any:
+def _check_inputs(described: list[tuple[str, str]]) -> None:
     if len(described) != 1 or described[0][0] != INPUT_NAME:
         names = ", ".join(f"'{name[:50]}'" for name, _ in described[:5]) or "none"
         raise Refusal(f"the inputs are {names}; the model takes one tensor, named '{INPUT_NAME}'")
     if described[0][1] != "BYTES":
         raise Refusal(f"'{INPUT_NAME}' has datatype '{described[0][1][:20]}'; it must be BYTES, an encoded image each")
-    return inputs[0]
 
 
 def _instance_image(instance: _Instance, index: int) -> bytes:

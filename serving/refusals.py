@@ -1,12 +1,12 @@
 """Why the endpoint turns a request down; each refusal is an HTTP status, a gRPC code and one sentence.
 
-    Refusal               400  INVALID_ARGUMENT     what was sent cannot be used; the sentence says how to mend it
-    ├── UnknownName       404  NOT_FOUND            no such model or path
-    ├── SwitchedOff       405  UNIMPLEMENTED        a part of the protocol that this endpoint keeps closed
-    ├── TooSlow           408  DEADLINE_EXCEEDED    the body did not arrive in time
-    ├── TooLarge          413  INVALID_ARGUMENT     more bytes, pixels or images than are taken
-    ├── NotReady          503  UNAVAILABLE          no version of the model can answer yet
-    └── Overloaded        503  UNAVAILABLE          as many requests wait as may; try again
+Refusal               400  INVALID_ARGUMENT     what was sent cannot be used; the sentence says how to mend it
+├── UnknownName       404  NOT_FOUND            no such model or path
+├── SwitchedOff       405  UNIMPLEMENTED        a part of the protocol that this endpoint keeps closed
+├── TooSlow           408  DEADLINE_EXCEEDED    the body did not arrive in time
+├── TooLarge          413  INVALID_ARGUMENT     more bytes, pixels or images than are taken
+├── NotReady          503  UNAVAILABLE          no version of the model can answer yet
+└── Overloaded        503  UNAVAILABLE          as many requests wait as may; try again
 """
 
 

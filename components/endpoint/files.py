@@ -18,6 +18,8 @@ from components.errors import DeploymentError
 DESIRED_FILE = "desired.json"
 STATUS_FILE = "status.json"
 
+State = Literal["loading", "ready", "failed"]
+
 
 class WantedModel(msgspec.Struct, frozen=True):
     """A model version that the server shall serve.
@@ -55,7 +57,7 @@ class ModelStatus(msgspec.Struct, frozen=True, omit_defaults=True):
         digest: Its digest.
     """
 
-    state: Literal["loading", "ready", "failed"]
+    state: State
     wanted: WantedModel
     version: str | None = None
     digest: str | None = None

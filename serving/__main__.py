@@ -1,0 +1,86 @@
+"""``python -m serving``: the endpoint's process."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from components.endpoint.files import STATUS_FILE
+from components.errors import InputError, MscflowError, SettingsError
+from components.settings import ServingSettings
+
+EXAMPLES = """
+examples:
+  python -m serving --folder .mscflow/endpoint
+  python -m serving --folder .mscflow/endpoint --port 9000 --grpc-port 9001 --threads 4
+  curl http://127.0.0.1:8080/v2/health/ready
+
+FOLDER/desired.json says which models to serve; it is watched, and a new version is loaded beside the
+running one before it takes over. FOLDER/status.json says what serves, and why what is wanted does not.
+SIGTERM and Ctrl-C finish the requests in flight. Requests and answers: serving/README.md.
+"""
+# Settings that are not the server's but those of who starts it.
+NOT_OPTIONS = {"start_timeout"}
+
+
+def parse(arguments: list[str] | None) -> argparse.Namespace:
+    """Read the command line; exits with 2 where it is wrong."""
+    parser = argparse.ArgumentParser(
+        prog="python -m serving",
+        description="Serve the models that a folder asks for: REST (v1 and v2) and gRPC.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--folder", type=Path, required=True, help="folder of desired.json and status.json")
+    parser.add_argument("--log", type=Path, help="file for the log, which is rotated; default: standard error")
+    for name, field in ServingSettings.model_fields.items():
+        if name not in NOT_OPTIONS:
+            text = f"{field.description or name.replace('_', ' ')} (default: {field.default})"
+            parser.add_argument(
+                f"--{name.replace('_', '-')}", type=type(field.default), default=field.default, help=text
+            )
+    return parser.parse_args(arguments)
+
+
+def serve(options: argparse.Namespace) -> None:
+    """Run the server until it is told to stop.
+
+    Raises:
+        InputError: if an option, the folder or a port cannot be used.
+    """
+    given = {name: value for name, value in vars(options).items() if name in ServingSettings.model_fields}
+    try:
+        settings = ServingSettings.model_validate(given)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise SettingsError(f"--{str(first['loc'][0]).replace('_', '-')} {first['input']}: {first['msg']}") from error
+    if not options.folder.is_dir():
+        raise InputError(f"--folder '{options.folder}' is not a folder; 'mscflow serve' makes one")
+
+    # The slow imports come after the checks that fail often.
+    from serving.lean import import_kserve
+    from serving.listener import bind
+    from serving.logs import configure
+
+    listener = bind(settings.host, settings.port)
+    (options.folder / STATUS_FILE).unlink(missing_ok=True)
+    configure(options.log)
+    import_kserve()
+    from serving.server import EndpointServer
+
+    EndpointServer(options.folder, settings, listener).start()
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Serve; give the exit code."""
+    try:
+        serve(parse(arguments))
+    except MscflowError as error:
+        sys.stderr.write(f"{error}\n")
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

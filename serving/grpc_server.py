@@ -1,0 +1,109 @@
+"""The gRPC server: KServe's v2 service, bound to one address, with clear refusals."""
+
+import time
+import uuid
+from typing import Any
+
+from grpc import StatusCode, aio
+from kserve.protocol.dataplane import DataPlane
+from kserve.protocol.grpc import grpc_predict_v2_pb2 as messages
+from kserve.protocol.grpc import grpc_predict_v2_pb2_grpc as service
+from kserve.protocol.grpc.interceptors import ExceptionToStatusInterceptor
+from kserve.protocol.grpc.server import GRPCServer
+from kserve.protocol.grpc.servicer import InferenceServicer
+
+from components.errors import EndpointUnavailable
+from serving.loaded import Limits
+from serving.model import Answer, Repository
+from serving.protocol import GrpcBody, encode_v2
+from serving.refusals import Refusal, SwitchedOff
+from serving.rest import log_answer
+from serving.workers import Workers
+
+
+class _Interceptor(ExceptionToStatusInterceptor):
+    async def handle_exception(self, ex: Exception, request_or_iterator: Any, context: Any, method_name: str) -> None:
+        if isinstance(ex, Refusal):
+            if ex.retry_after is not None:
+                context.set_trailing_metadata((("retry-after", str(ex.retry_after)),))
+            await context.abort(StatusCode[ex.grpc_code], str(ex))
+        await super().handle_exception(ex, request_or_iterator, context, method_name)
+
+
+class _Servicer(InferenceServicer):
+    """KServe's service with a strict ``ModelInfer`` and a closed repository."""
+
+    def __init__(self, dataplane: DataPlane, repository: Repository, workers: Workers) -> None:
+        super().__init__(dataplane, None)
+        self._repository = repository
+        self._workers = workers
+
+    async def ServerReady(self, request: Any, context: Any) -> Any:
+        return messages.ServerReadyResponse(ready=self._repository.why_not_ready() is None)
+
+    async def ModelReady(self, request: Any, context: Any) -> Any:
+        model = self._repository.require(request.name)
+        return messages.ModelReadyResponse(ready=model.current is not None)
+
+    async def ModelMetadata(self, request: Any, context: Any) -> Any:
+        self._repository.require(request.name)
+        return await super().ModelMetadata(request, context)
+
+    async def ModelInfer(self, request: Any, context: Any) -> Any:
+        started, headers = time.perf_counter(), dict(context.invocation_metadata() or ())
+        self._repository.require(request.model_name).require()
+        with self._workers.admit():
+            found = await self._data_plane.infer(model_name=request.model_name, request=GrpcBody(request))
+        answer: Answer = found[0]
+        log_answer(headers.get("x-request-id") or uuid.uuid4().hex, "ModelInfer", answer, started)
+        return encode_v2(answer.images, answer.predictions).to_grpc()
+
+    async def RepositoryModelLoad(self, request: Any, context: Any) -> Any:
+        raise SwitchedOff("models are not loaded over the network; deploy them with mscflow", reason="switched_off")
+
+    async def RepositoryModelUnload(self, request: Any, context: Any) -> Any:
+        raise SwitchedOff("models are not unloaded over the network; deploy others with mscflow", "switched_off")
+
+
+class Grpc(GRPCServer):
+    """The gRPC half of the endpoint."""
+
+    def __init__(
+        self,
+        dataplane: DataPlane,
+        repository: Repository,
+        workers: Workers,
+        limits: Limits,
+        grace: int,
+    ) -> None:
+        super().__init__(0, dataplane, None, kwargs={}, grace_period=grace)
+        self._repository = repository
+        self._workers = workers
+        self._limits = limits
+
+    async def listen(self, host: str, port: int) -> int:
+        """Start to serve.
+
+        Returns:
+            The port, which the system chooses if 0 is given.
+
+        Raises:
+            EndpointUnavailable: if the port is taken.
+        """
+        self._server = aio.server(
+            interceptors=(_Interceptor(),),
+            options=[
+                ("grpc.max_receive_message_length", self._limits.body_bytes),
+                # Without this a second server could share the port, and answer half of the requests.
+                ("grpc.so_reuseport", 0),
+            ],
+        )
+        servicer = _Servicer(self._data_plane, self._repository, self._workers)
+        service.add_GRPCInferenceServiceServicer_to_server(servicer, self._server)
+        address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        try:
+            bound = self._server.add_insecure_port(address)
+        except RuntimeError as error:
+            raise EndpointUnavailable(f"port {port} on {host} cannot be used for gRPC; choose another") from error
+        await self._server.start()
+        return int(bound)

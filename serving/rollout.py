@@ -1,0 +1,163 @@
+"""Bringing the models that ``desired.json`` asks for into service, one beside the other."""
+
+import asyncio
+import logging
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from components.endpoint.files import (
+    DESIRED_FILE,
+    Desired,
+    ModelStatus,
+    State,
+    Status,
+    WantedModel,
+    read_desired,
+    write_status,
+)
+from components.errors import DeploymentError
+from serving.loaded import LoadedModel, ModelRejected
+from serving.model import Repository, ServedModel
+
+POLL_SECONDS = 0.25
+Signature = tuple[int, int, int] | None
+
+log = logging.getLogger("mscflow.rollout")
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where the server listens."""
+
+    host: str
+    port: int
+    grpc_port: int
+
+
+class Rollout:
+    """Watches ``desired.json``, swaps models, and keeps ``status.json`` true.
+
+    Args:
+        folder: The endpoint's folder.
+        address: Where the server listens; for ``status.json``.
+        repository: The models that answer.
+        make_model: Gives a model of a name, with no version loaded yet.
+        threads: Threads of one inference.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        address: Address,
+        repository: Repository,
+        make_model: Callable[[str], ServedModel],
+        threads: int,
+    ) -> None:
+        self._folder = folder
+        self._address = address
+        self._repository = repository
+        self._make_model = make_model
+        self._threads = threads
+        # Loading has a thread of its own, so that predictions do not wait for it.
+        self._loader = ThreadPoolExecutor(1, thread_name_prefix="load")
+        self._signature: Signature = (0, 0, 0)
+        self._desired = Desired()
+        self._states: dict[str, ModelStatus] = {}
+
+    async def run(self) -> None:
+        """Follow ``desired.json`` until cancelled."""
+        while True:
+            signature = _signature(self._folder / DESIRED_FILE)
+            if signature != self._signature:
+                await self._apply()
+                self._signature = signature
+            await asyncio.sleep(POLL_SECONDS)
+
+    def report(self) -> None:
+        """Write ``status.json``."""
+        why = self._repository.why_not_ready()
+        status = Status(
+            pid=os.getpid(),
+            host=self._address.host,
+            port=self._address.port,
+            grpc_port=self._address.grpc_port,
+            ready=why is None,
+            generation=self._desired.generation,
+            models=dict(self._states),
+            problem=self._repository.problem,
+        )
+        try:
+            write_status(self._folder, status)
+        except OSError as error:
+            # A full disk must not stop an endpoint that serves.
+            log.error("status.json cannot be written: %s", error)
+
+    async def _apply(self) -> None:
+        try:
+            self._desired = read_desired(self._folder)
+        except DeploymentError as error:
+            self._repository.problem = str(error)
+            log.error("%s", error)
+            self.report()
+            return
+        self._repository.problem = None
+        self._drop_unwanted()
+        for name, wanted in self._desired.models.items():
+            if name not in self._repository.models:
+                self._repository.update(self._make_model(name))
+            await self._bring(self._repository.models[name], wanted)
+        self.report()
+
+    def _drop_unwanted(self) -> None:
+        for name in set(self._repository.models) - set(self._desired.models):
+            del self._repository.models[name]
+            self._states.pop(name, None)
+            log.info("%s is served no more", name)
+
+    async def _bring(self, model: ServedModel, wanted: WantedModel) -> None:
+        """Load the wanted version beside the running one; switch if it holds."""
+        current = model.current
+        if current is None or (current.version, current.digest) != (wanted.version, wanted.digest):
+            self._note(model, "loading", wanted)
+            self.report()
+            loop = asyncio.get_running_loop()
+            try:
+                loaded = await loop.run_in_executor(self._loader, LoadedModel.load, model.name, wanted, self._threads)
+            except ModelRejected as error:
+                self._fail(model, wanted, str(error))
+                return
+            except Exception as error:
+                # Whatever a new model does wrong must leave what serves in service.
+                log.exception("loading %s %s", model.name, wanted.version)
+                self._fail(model, wanted, f"{type(error).__name__}: {error}")
+                return
+            model.current = loaded
+            log.info("%s %s serves (%s)", model.name, wanted.version, wanted.digest[:12])
+        model.problem = None
+        self._note(model, "ready", wanted)
+
+    def _fail(self, model: ServedModel, wanted: WantedModel, reason: str) -> None:
+        model.problem = reason
+        self._note(model, "failed", wanted)
+        log.error("%s %s does not serve: %s", model.name, wanted.version, reason)
+
+    def _note(self, model: ServedModel, state: State, wanted: WantedModel) -> None:
+        current = model.current
+        self._states[model.name] = ModelStatus(
+            state=state,
+            wanted=wanted,
+            version=current.version if current else None,
+            digest=current.digest if current else None,
+            reason=model.problem if state == "failed" else None,
+        )
+
+
+def _signature(path: Path) -> Signature:
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_mtime_ns, found.st_size, found.st_ino
