@@ -50,7 +50,7 @@ class ConfluenceClass(IntEnum):
 
 BAND_EDGES = (0.0, 0.4, 0.6, 0.8, 1.0)
 CLASSES = tuple(ConfluenceClass)
-CLASS_NAMES = tuple(member.name.lower() for member in CLASSES)
+CLASS_NAMES = tuple(member.decision.value for member in CLASSES)
 N_CLASSES = len(CLASSES)
 
 

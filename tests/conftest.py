@@ -1,0 +1,111 @@
+"""What several folders of tests share: models so small that they cost nothing to load."""
+
+import io
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+from PIL import Image
+
+from components.bundle import KNOWN_IMAGE_FILE, MODEL_FILE, Bundle, KnownAnswer, file_digest, write_bundle
+from components.culture import CLASS_NAMES, Modality
+from components.imaging import Preprocessing, preprocess, probabilities
+
+SIDE = 32
+
+
+@pytest.fixture(scope="session")
+def make_bundle() -> Callable[..., str]:
+    """Gives ``write_tiny_bundle``, which writes a model that loads in milliseconds."""
+    return write_tiny_bundle
+
+
+@pytest.fixture(scope="session")
+def png() -> Callable[..., bytes]:
+    """Gives ``noise_png``, an encoded image."""
+    return noise_png
+
+
+def write_tiny_bundle(
+    folder: Path, favour: int = 1, *, weight: float = 1.0, slow: int = 0, frozen_batch: bool = False, **changes: Any
+) -> str:
+    """Write a bundle whose network adds weighted mean colours to a bias that favours one class.
+
+    Args:
+        folder: Made if it is missing.
+        favour: Class, 1 to 4, that the bias favours.
+        weight: Of the image in the answer; at 0 every image gets the same answer.
+        slow: Extra layers that change nothing, about a millisecond each.
+        frozen_batch: Whether the network takes one image only.
+        changes: Fields of ``Bundle`` to set otherwise.
+
+    Returns:
+        The model's digest.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    slopes = weight * np.linspace(-1, 1, 12, dtype=np.float32).reshape(3, 4)
+    bias = np.zeros(4, np.float32)
+    bias[favour - 1] = 3
+    _save_network(folder / MODEL_FILE, slopes, bias, slow, frozen_batch)
+    image = noise_png(7)
+    (folder / KNOWN_IMAGE_FILE).write_bytes(image)
+    preprocessing = Preprocessing(size=SIDE)
+    means = preprocess(image, preprocessing).mean(axis=(1, 2))
+    files = {name: file_digest(folder / name) for name in (MODEL_FILE, KNOWN_IMAGE_FILE)}
+    fields: dict[str, Any] = {
+        "model_name": "confluence-single-stack",
+        "modality": Modality.SINGLE_STACK,
+        "backbone": "tiny",
+        "classes": CLASS_NAMES,
+        "preprocessing": preprocessing,
+        "temperature": 1.0,
+        "min_confidence": 0.0,
+        "known": KnownAnswer(probabilities=tuple(probabilities((means @ slopes + bias)[np.newaxis])[0].tolist())),
+        "data_version": "d" * 64,
+        "split_id": "5" * 64,
+        "code_version": "0.1.0",
+        "created": datetime(2026, 1, 1, tzinfo=UTC),
+        "metrics": {"accuracy": 0.9},
+        "files": files,
+    }
+    return write_bundle(folder, Bundle(**{**fields, **changes}))
+
+
+def noise_png(seed: int = 0, size: tuple[int, int] = (40, 48), form: str = "PNG") -> bytes:
+    """Encode a picture of random colours, height and width as given."""
+    pixels = np.random.default_rng(seed).integers(0, 256, (*size, 3), dtype=np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, form)
+    return file.getvalue()
+
+
+def _save_network(path: Path, slopes: np.ndarray, bias: np.ndarray, slow: int, frozen_batch: bool) -> None:
+    constants = {"slopes": slopes, "bias": bias}
+    nodes = [
+        helper.make_node("GlobalAveragePool", ["images"], ["pooled"]),
+        helper.make_node("Flatten", ["pooled"], ["colours"]),
+        helper.make_node("Gemm", ["colours", "slopes", "bias"], ["answer"]),
+    ]
+    if slow:
+        constants |= {"wide": np.eye(4, 1024, dtype=np.float32), "same": np.eye(1024, dtype=np.float32)}
+        names = [f"layer{index}" for index in range(slow + 1)]
+        nodes.append(helper.make_node("MatMul", ["answer", "wide"], [names[0]]))
+        nodes += [helper.make_node("MatMul", [a, "same"], [b]) for a, b in zip(names[:-1], names[1:], strict=True)]
+        constants["narrow"] = np.eye(1024, 4, dtype=np.float32)
+        nodes.append(helper.make_node("MatMul", [names[-1], "narrow"], ["logits"]))
+    else:
+        nodes.append(helper.make_node("Identity", ["answer"], ["logits"]))
+    batch = 1 if frozen_batch else "batch"
+    graph = helper.make_graph(
+        nodes,
+        "tiny",
+        [helper.make_tensor_value_info("images", TensorProto.FLOAT, [batch, 3, SIDE, SIDE])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, [batch, 4])],
+        [numpy_helper.from_array(array, name) for name, array in constants.items()],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), path)
