@@ -3,7 +3,7 @@
 A step runs in a process of its own, whose standard output kfp owns. So that a person at a terminal
 still sees progress, and the command line the real error and figures, each step appends JSON lines to
 the file named by ``MSCFLOW_EVENTS``. Without that variable (on a cluster) the same news goes to
-standard output as plain lines.
+standard error as plain lines.
 """
 
 import json
@@ -19,13 +19,29 @@ from components.errors import MscflowError
 
 EVENTS_VARIABLE = "MSCFLOW_EVENTS"
 
+Observer = Callable[[dict[str, Any]], None]
+_observers: list[Observer] = []
+
+
+@contextmanager
+def observed(observe: Observer) -> Iterator[None]:
+    """Give this process's own events to ``observe`` instead of writing them, as the command line does."""
+    _observers.append(observe)
+    try:
+        yield
+    finally:
+        _observers.remove(observe)
+
 
 def emit(event: str, **fields: Any) -> None:
     """Append one event; losing one (a full disk) must never fail the step that reports it."""
+    if _observers:
+        _observers[-1]({"event": event, **fields})
+        return
     path = os.environ.get(EVENTS_VARIABLE)
     if path is None:
         text = " ".join(f"{key}={value}" for key, value in fields.items() if value is not None)
-        print(f"[{event}] {text}", file=sys.stderr, flush=True)
+        sys.stderr.write(f"[{event}] {text}\n")
         return
     line = json.dumps({"event": event, "time": time.time(), **fields}, default=str) + "\n"
     try:

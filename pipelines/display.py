@@ -32,7 +32,7 @@ class RunDisplay:
         )
         self._bar: Any = None
         self._bar_name = ""
-        self._said = 0.0
+        self._said = time.monotonic()
 
     def __enter__(self) -> Self:
         self._bars.start()

@@ -14,18 +14,17 @@ import shutil
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TextIO
 
 from components.errors import MscflowError, StorageError
-from components.events import EVENTS_VARIABLE
+from components.events import EVENTS_VARIABLE, Observer
 from components.settings import Settings
 
 Event = dict[str, Any]
-Observer = Callable[[Event], None]
 
 
 class StepFailed(MscflowError):
@@ -153,9 +152,7 @@ def _interruptible() -> Iterator[None]:
         import psutil
 
         # The endpoint that a deploy step starts has a session of its own and lives on.
-        mine = [
-            child for child in psutil.Process().children(recursive=True) if os.getsid(child.pid) == os.getsid(0)
-        ]
+        mine = [child for child in psutil.Process().children(recursive=True) if os.getsid(child.pid) == os.getsid(0)]
         for child in mine:
             child.terminate()
         _, alive = psutil.wait_procs(mine, timeout=5)

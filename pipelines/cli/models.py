@@ -41,7 +41,11 @@ def list_(name: str | None, as_json: bool) -> None:
     if not rows and not as_json:
         click.echo("no model yet: 'mscflow run --data FOLDER' makes one")
         return
-    say(rows, as_json, lambda: table(["model", "version", "aliases", "accuracy", "gate", "made", "digest"], map(_row, rows)))
+    say(
+        rows,
+        as_json,
+        lambda: table(["model", "version", "aliases", "accuracy", "gate", "made", "digest"], map(_row, rows)),
+    )
 
 
 def _row(row: dict[str, Any]) -> tuple[object, ...]:
@@ -70,7 +74,10 @@ def show(name: str, version: str, as_json: bool) -> None:
 
 def _show(shown: dict[str, Any]) -> None:
     plain = {key: value for key, value in shown.items() if key not in {"metrics", "tags", "verdict"}}
-    table(["field", "value"], [(key, ", ".join(value) if isinstance(value, list) else value) for key, value in plain.items()])
+    table(
+        ["field", "value"],
+        [(key, ", ".join(value) if isinstance(value, list) else value) for key, value in plain.items()],
+    )
     table(["metric", "value"], [(key, f"{value:.4g}") for key, value in shown["metrics"].items()])
     if shown["verdict"]:
         rules = shown["verdict"]["rules"]
@@ -144,8 +151,9 @@ def _serving_note(served: dict[str, Any] | None) -> str:
 
 def _serve_champion(settings: "Settings", name: str) -> dict[str, Any] | None:
     """Swap the champion into the endpoint, if one runs."""
-    from components.deployment import steps
     from components.deployment.local import status
+
+    from components.deployment import steps
 
     if status(settings.home) is None:
         return None

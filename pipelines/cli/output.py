@@ -29,7 +29,9 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]], title: str |
     from rich.table import Table
 
     console = Console(soft_wrap=False)
-    made = Table(*columns, title=title, box=box.SIMPLE_HEAD if console.is_terminal else box.SIMPLE, title_justify="left")
+    made = Table(
+        *columns, title=title, box=box.SIMPLE_HEAD if console.is_terminal else box.SIMPLE, title_justify="left"
+    )
     for row in rows:
         made.add_row(*("" if cell is None else str(cell) for cell in row))
     # A width that no table reaches, where no terminal sets one: a file or a pipe gets whole lines.

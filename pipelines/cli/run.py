@@ -25,7 +25,9 @@ def _settings_options(command: Command) -> Command:
         click.option("--backbone", help="Network: efficientnet_lite0, mobilenet_v3, shufflenet_v2 or resnet50."),
         click.option("--weights", help="'auto', 'none', 'torchvision' or a local weights file."),
         click.option("--port", type=int, help="Port of the endpoint's REST protocols."),
-        click.option("--set", "assignments", multiple=True, metavar="NAME=VALUE", help="Any setting, e.g. training.epochs=5."),
+        click.option(
+            "--set", "assignments", multiple=True, metavar="NAME=VALUE", help="Any setting, e.g. training.epochs=5."
+        ),
     )
     for option in reversed(options):
         command = option(command)
@@ -222,12 +224,7 @@ def _next_steps(settings: "Settings") -> str:
     home = "" if settings.home == default else f" --home {_relative(settings.home)}"
     port = settings.serving.port
     url = "" if port == load_settings().serving.port else f" --url http://{settings.serving.host}:{port}"
-    return (
-        "\nNext:\n"
-        f"  mscflow predict IMAGE_OR_FOLDER{url}\n"
-        f"  mscflow{home} models list\n"
-        f"  mscflow{home} serve --stop"
-    )
+    return f"\nNext:\n  mscflow predict IMAGE_OR_FOLDER{url}\n  mscflow{home} models list\n  mscflow{home} serve --stop"
 
 
 def _relative(path: Path) -> Path:

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 from components.errors import DataError
-from components.events import EVENTS_VARIABLE, Progress, emit, step
+from components.events import EVENTS_VARIABLE, Progress, emit, observed, step
 
 
 @pytest.fixture
@@ -66,3 +66,12 @@ def test_without_a_file_the_news_goes_to_standard_error(
     monkeypatch.delenv(EVENTS_VARIABLE, raising=False)
     emit("progress", task="search", done=3)
     assert capsys.readouterr().err == "[progress] task=search done=3\n"
+
+
+def test_an_observer_in_the_process_sees_events_instead_of_the_file(events: Path) -> None:
+    seen: list[dict[str, object]] = []
+    with observed(seen.append):
+        emit("progress", task="search", done=3)
+    emit("progress", task="search", done=4)
+    assert seen == [{"event": "progress", "task": "search", "done": 3}]
+    assert [event["done"] for event in read(events)] == [4]
