@@ -99,7 +99,7 @@ def _environment(settings: Settings, run: PipelineRun, source: str) -> Iterator[
     }
     before = {name: os.environ.get(name) for name in changes}
     os.environ.update(changes)
-    status = "FAILED"
+    status: tracking.Status = "FAILED"
     try:
         yield
         status = "FINISHED"

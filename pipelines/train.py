@@ -31,7 +31,7 @@ class TrainOutputs(NamedTuple):
 
 
 @dsl.pipeline(name="rollout")
-def rollout(passed: bool, name: str, version: str, serving: dict) -> None:  # type: ignore[type-arg]
+def rollout(passed: bool, name: str, version: str, serving: dict) -> None:
     """Deploy and verify a version that passed its gate.
 
     A pipeline of its own, because ``kfp.local`` resolves a condition against a pipeline's inputs,
@@ -49,12 +49,12 @@ def train_pipeline(
     source: str,
     store: str,
     modality: str,
-    data: dict,  # type: ignore[type-arg]
-    splitting: dict,  # type: ignore[type-arg]
-    searching: dict,  # type: ignore[type-arg]
-    training: dict,  # type: ignore[type-arg]
-    gate: dict,  # type: ignore[type-arg]
-    serving: dict,  # type: ignore[type-arg]
+    data: dict,
+    splitting: dict,
+    searching: dict,
+    training: dict,
+    gate: dict,
+    serving: dict,
 ) -> TrainOutputs:
     """Run every step; the parameters are the sections of ``components.settings.Settings``.
 

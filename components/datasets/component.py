@@ -8,9 +8,9 @@ from components.images import CONTROL
 
 
 @dsl.component(base_image=CONTROL, install_kfp_package=False)
-def snapshot(
-    source: str, store: str, modality: str, settings: dict
-) -> NamedTuple("Outputs", [("data_version", str), ("lineage", str), ("result", dict)]):  # type: ignore[valid-type]
+def snapshot(source: str, store: str, modality: str, settings: dict) -> NamedTuple(
+    "Outputs", [("data_version", str), ("lineage", str), ("result", dict)]
+):
     """Record what the source holds now as a data version; only new images are read and stored."""
     from components.culture import Modality
     from components.datasets import steps
@@ -26,9 +26,9 @@ def snapshot(
 
 
 @dsl.component(base_image=CONTROL, install_kfp_package=False)
-def validate(
-    store: str, data_version: str, settings: dict
-) -> NamedTuple("Outputs", [("data_version", str), ("result", dict)]):  # type: ignore[valid-type]
+def validate(store: str, data_version: str, settings: dict) -> NamedTuple(
+    "Outputs", [("data_version", str), ("result", dict)]
+):
     """Quarantine what cannot be learnt from; the rest becomes a data version of its own."""
     from components.datasets import steps
     from components.events import step
@@ -41,9 +41,9 @@ def validate(
 
 
 @dsl.component(base_image=CONTROL, install_kfp_package=False)
-def split(
-    store: str, data_version: str, lineage: str, settings: dict
-) -> NamedTuple("Outputs", [("split_id", str), ("result", dict)]):  # type: ignore[valid-type]
+def split(store: str, data_version: str, lineage: str, settings: dict) -> NamedTuple(
+    "Outputs", [("split_id", str), ("result", dict)]
+):
     """Divide a data version into train, validation and the lineage's frozen test part."""
     from components.datasets import steps
     from components.events import step

@@ -8,7 +8,7 @@ from components.images import CONTROL
 
 
 @dsl.component(base_image=CONTROL, install_kfp_package=False)
-def deploy(name: str, version: str, settings: dict) -> NamedTuple("Outputs", [("url", str), ("result", dict)]):  # type: ignore[valid-type]
+def deploy(name: str, version: str, settings: dict) -> NamedTuple("Outputs", [("url", str), ("result", dict)]):
     """Put the version behind the endpoint; if anything fails, what served before serves on."""
     from components.deployment import steps
     from components.events import step
@@ -22,7 +22,7 @@ def deploy(name: str, version: str, settings: dict) -> NamedTuple("Outputs", [("
 
 
 @dsl.component(base_image=CONTROL, install_kfp_package=False)
-def verify(url: str, name: str, deployed: dict) -> NamedTuple("Outputs", [("result", dict)]):  # type: ignore[valid-type]
+def verify(url: str, name: str, deployed: dict) -> NamedTuple("Outputs", [("result", dict)]):
     """Ask the endpoint about an image with a known answer and check which version replied."""
     from components.deployment import steps
     from components.events import step

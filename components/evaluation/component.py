@@ -19,7 +19,7 @@ def evaluate(
     trials: dsl.Input[dsl.Artifact],
     candidate: dsl.Output[dsl.Model],
     metrics: dsl.Output[dsl.Metrics],
-) -> NamedTuple("Outputs", [("result", dict)]):  # type: ignore[valid-type]
+) -> NamedTuple("Outputs", [("result", dict)]):
     """Calibrate on the validation part, score on the test part, and write the model's bundle."""
     from pathlib import Path
 

@@ -10,7 +10,7 @@ from components.images import CONTROL
 @dsl.component(base_image=CONTROL, install_kfp_package=False)
 def register(candidate: dsl.Input[dsl.Model]) -> NamedTuple(
     "Outputs", [("name", str), ("version", str), ("result", dict)]
-):  # type: ignore[valid-type]
+):
     """Give the candidate a version in the model registry; the same bytes keep their version."""
     from pathlib import Path
 
@@ -27,7 +27,7 @@ def register(candidate: dsl.Input[dsl.Model]) -> NamedTuple(
 @dsl.component(base_image=CONTROL, install_kfp_package=False)
 def promote(
     store: str, split_id: str, name: str, version: str, settings: dict, report_page: dsl.Output[dsl.HTML]
-) -> NamedTuple("Outputs", [("passed", bool), ("result", dict)]):  # type: ignore[valid-type]
+) -> NamedTuple("Outputs", [("passed", bool), ("result", dict)]):
     """Judge the version against the floors and the champion; make it the champion if it passes."""
     import shutil
 

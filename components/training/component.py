@@ -10,7 +10,7 @@ from components.images import TRAIN
 @dsl.component(base_image=TRAIN, install_kfp_package=False)
 def train(
     store: str, split_id: str, modality: str, learning_rate: float, settings: dict, model: dsl.Output[dsl.Model]
-) -> NamedTuple("Outputs", [("result", dict)]):  # type: ignore[valid-type]
+) -> NamedTuple("Outputs", [("result", dict)]):
     """Fit one model on the train part, choosing the epoch on the validation part."""
     from pathlib import Path
 

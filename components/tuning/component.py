@@ -8,9 +8,9 @@ from components.images import TRAIN
 
 
 @dsl.component(base_image=TRAIN, install_kfp_package=False)
-def search(
-    store: str, split_id: str, settings: dict, training: dict, trials: dsl.Output[dsl.Artifact]
-) -> NamedTuple("Outputs", [("learning_rate", float), ("result", dict)]):  # type: ignore[valid-type]
+def search(store: str, split_id: str, settings: dict, training: dict, trials: dsl.Output[dsl.Artifact]) -> NamedTuple(
+    "Outputs", [("learning_rate", float), ("result", dict)]
+):
     """Find the learning rate that does best on the validation part."""
     from pathlib import Path
 
