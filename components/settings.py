@@ -56,7 +56,11 @@ class DataSettings(Section):
     unlabelled: bool = Field(False, description="keep images without a confluence class")
     min_side: int = Field(32, ge=1, description="images with a shorter side, in pixels, are quarantined")
     max_pixels: int = Field(200_000_000, ge=1, description="larger images are refused before decoding")
-    min_contrast: float = Field(2.0, ge=0, description="standard deviation of grey levels below which an image is blank")
+    min_contrast: float = Field(
+        2.0, ge=0, description="standard deviation of grey levels below which an image is blank"
+    )
+    max_clipped: Fraction = Field(0.5, description="share of nearly black (or white) pixels that an image may have")
+    min_sharpness: float = Field(0.005, ge=0, description="fine detail over contrast below which an image is blurred")
 
 
 class SplitSettings(Section):

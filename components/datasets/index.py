@@ -1,12 +1,10 @@
 """Digests of files that were read before, so that unchanged ones need not be read again."""
 
-import sqlite3
-from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing
 from pathlib import Path
 from typing import Self
 
-from components.errors import StorageError
+from components.datasets.database import database_errors, open_database
 from components.storage import ObjectInfo
 
 FILE_NAME = "digests.sqlite"
@@ -36,15 +34,8 @@ class DigestIndex:
 
     def __init__(self, folder: Path, source_uri: str) -> None:
         self._path = folder / FILE_NAME
-        with _translated(self._path):
-            folder.mkdir(parents=True, exist_ok=True)
-            try:
-                self._database = _open(self._path)
-            except sqlite3.OperationalError:
-                raise
-            except sqlite3.DatabaseError:  # not a database, or a torn one
-                _remove(self._path)
-                self._database = _open(self._path)
+        self._database = open_database(self._path, _SCHEMA)
+        with database_errors(self._path):
             self._source = self._source_id(source_uri)
         self._waiting: list[tuple[int, str, str, bytes]] = []
 
@@ -52,13 +43,13 @@ class DigestIndex:
         return self
 
     def __exit__(self, *_: object) -> None:
-        with closing(self._database), _translated(self._path):
+        with closing(self._database), database_errors(self._path):
             self._flush()
 
     def get(self, info: ObjectInfo) -> str | None:
         """Give the digest of a file, if it was read in exactly this state."""
         query = "SELECT sha256 FROM digests WHERE source = ? AND key = ? AND fingerprint = ?"
-        with _translated(self._path):
+        with database_errors(self._path):
             row = self._database.execute(query, (self._source, info.key, info.fingerprint)).fetchone()
         return None if row is None else row[0].hex()
 
@@ -66,7 +57,7 @@ class DigestIndex:
         """Remember the digest of a file in this state."""
         self._waiting.append((self._source, info.key, info.fingerprint, bytes.fromhex(sha256)))
         if len(self._waiting) >= BATCH:
-            with _translated(self._path):
+            with database_errors(self._path):
                 self._flush()
 
     def _flush(self) -> None:
@@ -79,31 +70,3 @@ class DigestIndex:
             self._database.execute("INSERT OR IGNORE INTO sources (uri) VALUES (?)", (uri,))
         (number,) = self._database.execute("SELECT id FROM sources WHERE uri = ?", (uri,)).fetchone()
         return int(number)
-
-
-def _open(path: Path) -> sqlite3.Connection:
-    database = sqlite3.connect(path, timeout=60)
-    try:
-        database.execute("PRAGMA journal_mode = WAL")  # readers and a writer do not wait for each other
-        database.execute("PRAGMA synchronous = NORMAL")
-        database.executescript(_SCHEMA)
-    except sqlite3.Error:
-        database.close()
-        raise
-    return database
-
-
-def _remove(path: Path) -> None:
-    for suffix in ("", "-wal", "-shm"):
-        with suppress(FileNotFoundError):
-            path.with_name(path.name + suffix).unlink()
-
-
-@contextmanager
-def _translated(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except (sqlite3.Error, OSError) as error:
-        raise StorageError(
-            f"{path} cannot be used ({error}); free some space, mend its permissions or delete it"
-        ) from error
