@@ -25,10 +25,12 @@ HALF_WIDTH = 12.5
 ROUNDED_RADIUS = 10.5
 ENLARGED_RADIUS = 52.0
 ROUNDED_SHARE = 0.02
-# At this scale a spindle is still twelve pixels wide.
-WORKING_SCALE = 0.5
+# At this scale a spindle is still ten pixels wide.
+WORKING_SCALE = 0.42
 # Distance, in widths of a cell, that stands for 'far from every cell'.
 FARTHEST = 6.0
+# Standard deviation of the warp that bends all cells, pixels at scale 1.
+WARP = 5.0
 # The field is cut off at this many half lengths from a cell's centre.
 REACH = 1.15
 
@@ -107,7 +109,7 @@ class _Floor:
         # The same warp for all cells bends spines and roughens outlines, and keeps shared borders shared.
         scale = habit.scale
         warp = [
-            5.0 * scale * smooth_noise(rng, shape, 22.0 * scale) + 1.1 * scale * smooth_noise(rng, shape, 4.5 * scale)
+            WARP * scale * smooth_noise(rng, shape, 22.0 * scale) + 1.1 * scale * smooth_noise(rng, shape, 4.5 * scale)
             for _ in range(2)
         ]
         rows, columns = np.mgrid[: shape[0], : shape[1]].astype(np.float32)
@@ -159,7 +161,8 @@ def _add_spindle(floor: _Floor) -> None:
 
     cosine, sine = np.float32(np.cos(angle)), np.float32(np.sin(angle))
     branches = rng.binomial(2, 0.55 * (1.0 - crowding) ** 0.7)
-    length, girth = REACH * half_length * (1.0 + abs(skew)), (3.5 if branches == 0 else 5.5) * half_width
+    length = REACH * half_length * (1.0 + abs(skew)) + 2.5 * WARP * habit.scale
+    girth = (3.5 if branches == 0 else 5.5) * half_width
     where = window(row, column, abs(sine) * length + abs(cosine) * girth, abs(cosine) * length + abs(sine) * girth)
     dx, dy = floor.columns[where] - np.float32(column), floor.rows[where] - np.float32(row)
     along, across = cosine * dx + sine * dy, cosine * dy - sine * dx

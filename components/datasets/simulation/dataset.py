@@ -21,6 +21,7 @@ from components.datasets.simulation.microscope import Microscope
 from components.datasets.simulation.picture import (
     MIN_CONFLUENCE_OF_ABNORMAL,
     REFERENCE_SIDE,
+    Picture,
     render,
 )
 from components.datasets.simulation.specification import Simulation
@@ -169,7 +170,7 @@ def _draw_all(folder: Path, simulation: Simulation, processes: int | None) -> No
         (folder / "images" / vessel.name).mkdir(parents=True, exist_ok=True)
     progress = Progress("simulate cultures", len(shots), "images")
     drawn = []
-    for one in map_in_order(partial(draw, folder, simulation), shots, processes):
+    for one in map_in_order(partial(_draw, folder, simulation), shots, processes):
         drawn.append(one)
         progress.advance()
     boxes = [line for one in drawn for line in _box_lines(str(one.row["file"]), one.boxes)]
@@ -177,14 +178,14 @@ def _draw_all(folder: Path, simulation: Simulation, processes: int | None) -> No
     _write(folder / LABELS_FILE, _csv(tuple(drawn[0].row), [tuple(one.row.values()) for one in drawn]))
 
 
-def draw(folder: Path, simulation: Simulation, shot: Shot) -> _Drawn:
-    """Draw one image of a simulation and write it."""
+def take(simulation: Simulation, shot: Shot) -> Picture:
+    """Take one image of a simulation; it depends on nothing else that is taken."""
     vessel = shot.vessel
     rng = generator(simulation.seed, simulation.modality, 3, vessel.index, shot.day, POSITIONS.index(shot.position))
     confluence = vessel.confluence(shot.day, shot.position)
     abnormal = confluence >= MIN_CONFLUENCE_OF_ABNORMAL and rng.random() < simulation.abnormal_fraction
     usual = simulation.microscope
-    picture = render(
+    return render(
         confluence,
         simulation.modality,
         rng,
@@ -194,6 +195,10 @@ def draw(folder: Path, simulation: Simulation, shot: Shot) -> _Drawn:
         # Nobody sets light and focus twice alike.
         microscope=usual.drifted(brightness=rng.normal(0.0, 0.03), blur=rng.normal(0.0, 0.2 * usual.blur)),
     )
+
+
+def _draw(folder: Path, simulation: Simulation, shot: Shot) -> _Drawn:
+    picture, vessel = take(simulation, shot), shot.vessel
     file = f"images/{vessel.name}/day{shot.day:02d}_{shot.position}.png"
     buffer = io.BytesIO()
     # Noise does not compress: more effort costs time and saves no space.

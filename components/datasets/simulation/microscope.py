@@ -60,7 +60,7 @@ class Microscope:
         if modality is Modality.SINGLE_STACK:
             return cls()
         return cls(
-            brightness=0.42, contrast=0.55, blur=2.0, unevenness=0.3, noise=0.014, debris=8.0, clumps=1.6, layers=2
+            brightness=0.42, contrast=0.55, blur=2.3, unevenness=0.3, noise=0.014, debris=8.0, clumps=1.6, layers=2
         )
 
     def drifted(self, brightness: float = 0.0, blur: float = 0.0) -> "Microscope":

@@ -34,7 +34,7 @@ def smooth_noise(rng: np.random.Generator, shape: tuple[int, int], grain: float)
 def enlarge(field: Field, shape: tuple[int, int]) -> Field:
     """Interpolate a field to a larger shape (bicubic)."""
     resized = Image.fromarray(field).resize((shape[1], shape[0]), Image.Resampling.BICUBIC)
-    return np.asarray(resized, np.float32)
+    return np.array(resized, np.float32)
 
 
 def blur(field: Field, sigma: float) -> Field:

@@ -88,7 +88,7 @@ def render(
     passing, clumps = draw_clumps(size, microscope.clumps * area, scale, of_dirt)
     light = microscope.brightness * illuminate(size, microscope.unevenness, of_camera)
     image = expose(light * (1.0 + microscope.contrast * change) * passing, microscope.noise, of_camera)
-    return Picture(image, layer.mask, _boxes(layer), clumps)
+    return Picture(image, layer.mask, abnormal_boxes(layer), clumps)
 
 
 def check_size(size: tuple[int, int]) -> None:
@@ -145,11 +145,12 @@ def _out_of_focus(
     for index in range(layers):
         # One layer, turned over for each of them: nobody can tell under such a blur.
         turned = change[:: (1, -1)[index % 2], :: (1, -1)[index // 2 % 2]]
-        total += np.float32(rng.uniform(0.5, 0.9)) * blur(turned, rng.uniform(4.0, 9.0) * habit.scale)
+        total += np.float32(rng.uniform(0.7, 1.2)) * blur(turned, rng.uniform(4.0, 9.0) * habit.scale)
     return enlarge(total, size)
 
 
-def _boxes(layer: Layer) -> tuple[Box, ...]:
+def abnormal_boxes(layer: Layer) -> tuple[Box, ...]:
+    """Give the tightest box around what each enlarged cell covers, in pixels, upper bounds exclusive."""
     boxes = []
     for index in np.flatnonzero(layer.cells.kind == Kind.ENLARGED):
         own = layer.mask & (layer.owner == index)
