@@ -1,3 +1,5 @@
+import math
+
 import numpy as np
 import pytest
 
@@ -7,14 +9,15 @@ from components.evaluation.evidence import Data, Epoch, Evidence, Model, Picture
 from components.evaluation.inputs import Training, Weights
 from components.evaluation.scored import Scored
 
-PIXEL = "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+PIXEL = "data:image/gif;base64,R0lGODlhAQABAAAAACwAAAAAAQABAAA="
 
 
 def make_scored(n=60, vessels=12, skill=2.0, seed=0, model="a" * 64, truth=None, **changes):
     """Answers that are right the more often, the larger ``skill`` is."""
-    rng = np.random.default_rng(seed)
-    truth = rng.integers(1, 5, n) if truth is None else np.asarray(truth)
+    # The labels do not depend on the seed: models differ, the images stay.
+    truth = np.random.default_rng(n).integers(1, 5, n) if truth is None else np.asarray(truth)
     n = len(truth)
+    rng = np.random.default_rng(seed)
     near = -np.abs(np.arange(1, 5) - truth[:, np.newaxis])
     fields = {
         "model": model,
@@ -34,7 +37,7 @@ def make_scored(n=60, vessels=12, skill=2.0, seed=0, model="a" * 64, truth=None,
     return Scored(**fields | changes)
 
 
-def make_evidence(test=None, pictures=(), **changes):
+def make_evidence(test=None, pictures=()):
     test = test or make_scored()
     validation = make_scored(seed=1)
     rng = np.random.default_rng(0)
@@ -48,8 +51,13 @@ def make_evidence(test=None, pictures=(), **changes):
         for epoch in range(1, 21)
     )
     trials = tuple(
-        Trial(number=number, lr=lr, value=0.5 + abs(np.log10(lr) + 3) / 3, state="pruned" if number % 4 == 3 else "complete")
-        for number, lr in enumerate(10 ** rng.uniform(-7, -2, 12))
+        Trial(
+            number=number,
+            lr=lr,
+            value=0.5 + abs(math.log10(lr) + 3) / 3,
+            state="pruned" if number % 4 == 3 else "complete",
+        )
+        for number, lr in enumerate((10 ** rng.uniform(-7, -2, 12)).tolist())
     )
     return assemble(
         test,
@@ -87,11 +95,16 @@ def make_evidence(test=None, pictures=(), **changes):
     )
 
 
-@pytest.fixture
-def scored():
+@pytest.fixture(scope="session", name="make_scored")
+def make_scored_fixture():
     return make_scored
 
 
-@pytest.fixture
+@pytest.fixture(scope="session", name="make_evidence")
+def make_evidence_fixture():
+    return make_evidence
+
+
+@pytest.fixture(scope="session")
 def evidence() -> Evidence:
     return make_evidence()
