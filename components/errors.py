@@ -13,6 +13,7 @@
     ├── TrainingError            a fit or a search that ended without a model
     ├── RegistryError            the model registry or the tracking server
     ├── DeploymentError          a rollout that failed and was undone
+    │   └── UnfitModel             the model, not the machine, is why
     └── GateRefused              exit code 3: a model that the promotion policy refused
 
 Every message names the value at fault, then the fix, in one line.
@@ -83,6 +84,10 @@ class RegistryError(MscflowError):
 
 class DeploymentError(MscflowError):
     """A rollout failed; what served before serves again."""
+
+
+class UnfitModel(DeploymentError):
+    """A rollout failed because the model cannot be loaded or does not answer as it should."""
 
 
 class GateRefused(MscflowError):

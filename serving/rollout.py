@@ -64,7 +64,7 @@ class Rollout:
         # Loading has a thread of its own, so that predictions do not wait for it.
         self._loader = ThreadPoolExecutor(1, thread_name_prefix="load")
         self._signature: Signature = (0, 0, 0)
-        self._desired = Desired()
+        self._settled = ""
         self._states: dict[str, ModelStatus] = {}
 
     async def run(self) -> None:
@@ -85,7 +85,7 @@ class Rollout:
             port=self._address.port,
             grpc_port=self._address.grpc_port,
             ready=why is None,
-            generation=self._desired.generation,
+            generation=self._settled,
             models=dict(self._states),
             problem=self._repository.problem,
         )
@@ -97,22 +97,23 @@ class Rollout:
 
     async def _apply(self) -> None:
         try:
-            self._desired = read_desired(self._folder)
+            desired = read_desired(self._folder)
         except DeploymentError as error:
             self._repository.problem = str(error)
             log.error("%s", error)
             self.report()
             return
         self._repository.problem = None
-        self._drop_unwanted()
-        for name, wanted in self._desired.models.items():
+        self._drop_unwanted(desired)
+        for name, wanted in desired.models.items():
             if name not in self._repository.models:
                 self._repository.update(self._make_model(name))
             await self._bring(self._repository.models[name], wanted)
+        self._settled = desired.generation
         self.report()
 
-    def _drop_unwanted(self) -> None:
-        for name in set(self._repository.models) - set(self._desired.models):
+    def _drop_unwanted(self, desired: Desired) -> None:
+        for name in set(self._repository.models) - set(desired.models):
             del self._repository.models[name]
             self._states.pop(name, None)
             log.info("%s is served no more", name)

@@ -70,7 +70,7 @@ class Status(msgspec.Struct, frozen=True):
     Attributes:
         pid: Its process.
         ready: Whether it can answer.
-        generation: That of the ``desired.json`` which ``models`` tells about.
+        generation: That of the last ``desired.json`` whose models have all been tried.
         problem: Why ``desired.json`` itself could not be used.
     """
 

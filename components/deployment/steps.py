@@ -1,0 +1,129 @@
+"""The rollout steps, as plain functions."""
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from components.bundle import KNOWN_IMAGE_FILE
+from components.deployment import check, local
+from components.endpoint.files import WantedModel, read_desired
+from components.errors import DeploymentError, InputError, RegistryError, UnfitModel
+from components.registry.promotion import withdraw
+from components.registry.versions import Alias, Registry
+from components.settings import ServingSettings
+
+
+def deploy(name: str, version: str, mlflow_uri: str, home: Path, serving: ServingSettings) -> dict[str, Any]:
+    """Put a version behind the endpoint of a home.
+
+    Fetches its bundle, has the running server load it beside what serves, or starts a server, and asks
+    it about the bundle's known image. If that fails, what served before serves on, and the version is
+    champion no more: it was to replace another, or is itself unfit. A machine that cannot start its
+    first server does not cost a version its crown.
+
+    Args:
+        name: Registered model.
+        version: Its number or an alias, such as ``champion``.
+        mlflow_uri: The registry.
+        home: Whose endpoint it is; bundles are kept in its folder ``models``.
+        serving: Where the endpoint listens.
+
+    Returns:
+        ``url``, ``grpc_url``, ``model``, ``version``, ``digest``, ``data_version``, ``pid``, ``swapped``
+        (another version served before) and ``started`` (the server was started).
+
+    Raises:
+        DeploymentError: if the version cannot serve.
+        EndpointUnavailable: if the endpoint cannot have its ports; the version stays what it is.
+        InputError: if the registry holds no such version.
+        IntegrityError: if its files are not what was registered.
+        RegistryError: if MLflow does not answer or refuses.
+    """
+    registry = Registry(mlflow_uri, home)
+    wanted, data_version = _fetch(registry, name, version, home)
+    before = _served(home).get(name)
+    try:
+        done = local.roll_out(home, serving, {name: wanted})
+    except DeploymentError as error:
+        kept = f"version {before.version} serves on" if before else f"no version of {name} served before"
+        replaces = before is not None and before.digest != wanted.digest
+        if replaces or isinstance(error, UnfitModel):
+            kept += _withdraw(registry, name, wanted, str(error))
+        raise type(error)(f"{error}; {kept}") from error
+    previous = done.previous.get(name)
+    return {
+        **local.addresses(done.status),
+        "model": name,
+        "version": wanted.version,
+        "digest": wanted.digest,
+        "data_version": data_version,
+        "pid": done.status.pid,
+        "swapped": not done.started and previous is not None and previous.digest != wanted.digest,
+        "started": done.started,
+    }
+
+
+def verify_known(url: str, name: str, digest: str, home: Path) -> dict[str, Any]:
+    """Ask the endpoint about the known image of the bundle that it should serve.
+
+    Returns:
+        The prediction, with ``image``, the known image's path.
+
+    Raises:
+        DeploymentError: if another model answers, or the answer is not the known one.
+        IntegrityError: if the bundle in the home is not what it was.
+    """
+    folder = home / "models" / digest
+    prediction = check.ask_known(url, name, folder, digest)
+    return {**msgspec.to_builtins(prediction), "image": str(folder / KNOWN_IMAGE_FILE)}
+
+
+def verify(url: str, name: str, image: Path, digest: str) -> dict[str, Any]:
+    """Ask the endpoint about an image and check that the expected model answers.
+
+    Returns:
+        The prediction.
+
+    Raises:
+        DeploymentError: if it does not.
+    """
+    prediction: dict[str, Any] = msgspec.to_builtins(check.ask(url, name, image.name, image.read_bytes(), digest))
+    return prediction
+
+
+def champions(mlflow_uri: str, home: Path) -> dict[str, WantedModel]:
+    """Fetch the champion of every registered model.
+
+    Raises:
+        InputError: if there is none.
+        IntegrityError: if one's files are not what was registered.
+        RegistryError: if MLflow does not answer or refuses.
+    """
+    registry = Registry(mlflow_uri, home)
+    names = [version.name for version in registry.versions() if Alias.CHAMPION in version.aliases]
+    if not names:
+        raise InputError("the registry holds no champion to serve; 'mscflow run' or 'mscflow demo' releases one")
+    return {name: _fetch(registry, name, Alias.CHAMPION, home)[0] for name in names}
+
+
+def _fetch(registry: Registry, name: str, which: str, home: Path) -> tuple[WantedModel, str | None]:
+    version = registry.show(name, which)
+    folder = registry.download(name, version.version, home / "models")
+    return WantedModel(str(folder.absolute()), version.version, version.digest), version.data_version
+
+
+def _served(home: Path) -> dict[str, WantedModel]:
+    try:
+        return read_desired(home / "endpoint").models
+    except DeploymentError:
+        return {}
+
+
+def _withdraw(registry: Registry, name: str, wanted: WantedModel, reason: str) -> str:
+    """Take the crown from a version that could not serve; say what came of it."""
+    try:
+        champion = withdraw(registry, name, wanted.version, reason)
+    except RegistryError as error:
+        return f"; the registry still names version {wanted.version} champion, as it does not answer: {error}"
+    return f"; champion is version {champion.version}" if champion else "; the registry has no champion"
