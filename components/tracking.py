@@ -4,6 +4,7 @@ MLflow lies in a sqlite file by default, with artifacts in the folder ``mlartifa
 behind a server. Importing it takes seconds, so that this module does it at the first use.
 """
 
+import errno
 import fcntl
 import os
 import sys
@@ -42,6 +43,15 @@ _DEFAULTS = {
 # Of the first call to a server, which tells whether there is one.
 _FIRST_CALL = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "8"}
 
+_DISK_ERRORS = {
+    errno.EACCES,
+    errno.EDQUOT,
+    errno.EEXIST,
+    errno.ENOSPC,
+    errno.ENOTDIR,
+    errno.EPERM,
+    errno.EROFS,
+}
 _LOGGED_AT_ONCE = 100  # MLflow's limit on the params and tags of one request
 
 
@@ -199,6 +209,9 @@ def client(uri: str) -> "MlflowClient":
             _prepare(database)
         from mlflow.tracking import MlflowClient
 
+        if database is not None and "?" not in uri:
+            # Writers of other processes are waited for longer than sqlite's 5 s.
+            uri = f"{uri}?timeout=60"
         opened = MlflowClient(tracking_uri=uri, registry_uri=uri)
         with _environment(_FIRST_CALL):
             opened.search_experiments(max_results=1)
@@ -220,7 +233,7 @@ def sqlite_path(uri: str) -> Path | None:
     """Give the file of a ``sqlite:///`` URI, None for other URIs."""
     if not uri.startswith("sqlite:"):
         return None
-    path = uri.partition(":///")[2]
+    path = uri.partition(":///")[2].partition("?")[0]
     if not path or path.startswith(":"):
         raise RegistryError(f"tracking URI '{uri}' names no file; use sqlite:////absolute/path/mlflow.db")
     return Path(path).absolute()
@@ -274,8 +287,10 @@ def translated(uri: str, doing: str) -> Iterator[None]:
         if not _is_foreign(error):
             raise
         first = _first_line(error)
-        if isinstance(error, PermissionError) or "readonly database" in first or "disk is full" in first:
-            raise StorageError(f"{_public(uri)}: {doing} failed: {first}; free or unlock the disk") from error
+        if _is_of_the_disk(error):
+            raise StorageError(
+                f"MLflow at {_public(uri)}: {doing} failed: {first}; mend the disk or choose another home"
+            ) from error
         if _never_answered(error):
             raise RegistryError(
                 f"the MLflow server {_public(uri)} does not answer ({doing}); start it, or unset MLFLOW_TRACKING_URI "
@@ -300,6 +315,12 @@ def _is_foreign(error: Exception) -> bool:
         for name in names
     ]
     return isinstance(error, (OSError, *found))
+
+
+def _is_of_the_disk(error: Exception) -> bool:
+    if isinstance(error, OSError):
+        return error.errno in _DISK_ERRORS
+    return any(sign in str(error) for sign in ("readonly database", "disk is full", "unable to open database"))
 
 
 def _never_answered(error: Exception) -> bool:

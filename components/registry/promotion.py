@@ -28,7 +28,7 @@ _ATTEMPTS = 3
 
 
 @dataclass(frozen=True)
-class TestBed:
+class Exam:
     """What models are judged on.
 
     Attributes:
@@ -40,8 +40,6 @@ class TestBed:
     store_uri: str
     split_id: str
     home: Path
-
-    __test__ = False  # no test case, whatever pytest makes of the name
 
     def score(self, registry: Registry, version: ModelVersion) -> Scored:
         """Score a version's bundle, as the registry holds it now, on the test images."""
@@ -86,7 +84,7 @@ def promote(
     registry: Registry,
     name: str,
     which: str,
-    bed: TestBed,
+    exam: Exam,
     settings: GateSettings,
     override: Override | None = None,
 ) -> Promotion:
@@ -99,7 +97,7 @@ def promote(
         registry: Where the model lives.
         name: Registered model.
         which: Version number or alias.
-        bed: What they are judged on.
+        exam: What they are judged on.
         settings: Floors and margins.
         override: Promotes a refused version, too.
 
@@ -114,13 +112,13 @@ def promote(
             champion = settle(registry, name)
             if champion is not None and champion.version == challenger.version:
                 return _result(registry, name, True, (f"version {champion.version} is the champion already",))
-            verdict, excuse = _judged(registry, challenger, champion, bed, settings, override)
+            verdict, excuse = _judged(registry, challenger, champion, exam, settings, override)
             if _version(registry.champion(name)) == _version(champion):  # nobody promoted another meanwhile
                 break
         else:
             raise RegistryError(f"the champion of {name} changed {_ATTEMPTS} times while {which} was judged; try again")
         forced = override is not None and not verdict.passed
-        _record(registry, challenger, champion, verdict, bed, settings, override if forced else None, excuse)
+        _record(registry, challenger, champion, verdict, exam, settings, override if forced else None, excuse)
         if verdict.passed or forced:
             _crown(registry, challenger, champion)
         return _result(registry, name, verdict.passed or forced, verdict.reasons, verdict, forced)
@@ -205,16 +203,16 @@ def _judged(
     registry: Registry,
     challenger: ModelVersion,
     champion: ModelVersion | None,
-    bed: TestBed,
+    exam: Exam,
     settings: GateSettings,
     override: Override | None,
 ) -> tuple[Verdict, str | None]:
     """Judge, and say why the champion was left out if it had to be."""
-    candidate = bed.score(registry, challenger)
+    candidate = exam.score(registry, challenger)
     if champion is None:
         return judge(candidate, None, settings), None
     try:
-        holder = bed.score(registry, champion)
+        holder = exam.score(registry, champion)
     except (IntegrityError, RegistryError) as error:
         if override is None:
             raise type(error)(
@@ -230,7 +228,7 @@ def _record(
     challenger: ModelVersion,
     champion: ModelVersion | None,
     verdict: Verdict,
-    bed: TestBed,
+    exam: Exam,
     settings: GateSettings,
     override: Override | None,
     excuse: str | None,
@@ -243,7 +241,7 @@ def _record(
         "version": challenger.version,
         "champion_version": _version(champion),
         "champion_data_version": champion.data_version if champion else None,
-        "split_id": bed.split_id,
+        "split_id": exam.split_id,
         "settings": settings.model_dump(mode="json"),
         "time": now.isoformat(timespec="seconds"),
         "forced": {"reason": override.reason, "by": override.by} if override else None,

@@ -6,8 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from components.bundle import EVIDENCE_FILE
-from components.evaluation.evidence import read_evidence
-from components.evaluation.report import write_report
 from components.registry import promotion
 from components.registry.versions import ModelVersion, Registry
 from components.settings import GateSettings
@@ -67,8 +65,8 @@ def promote(
     """
     registry = Registry(mlflow_uri, home)
     split = split_id or registry.show(name, version).split_id or ""
-    bed = promotion.TestBed(store_uri, split, home)
-    done = asdict(promotion.promote(registry, name, version, bed, gate, override))
+    exam = promotion.Exam(store_uri, split, home)
+    done = asdict(promotion.promote(registry, name, version, exam, gate, override))
     return {**done, "reasons": list(done["reasons"]), "rules": list(done["rules"])}
 
 
@@ -101,6 +99,9 @@ def write_version_report(name: str, which: str, mlflow_uri: str, home: Path, pat
         InputError: if there is no such version.
         IntegrityError: if its bundle is not what was registered.
     """
+    from components.evaluation.evidence import read_evidence
+    from components.evaluation.report import write_report
+
     registry = Registry(mlflow_uri, home)
     version = registry.show(name, which)
     evidence = read_evidence(registry.download(name, version.version, home / "models") / EVIDENCE_FILE)

@@ -178,6 +178,8 @@ class Registry:
 
     def versions(self, name: str | None = None) -> list[ModelVersion]:
         """Give the versions of one model or all, by name, the newest first."""
+        if name and "'" in name:
+            return []  # no model can be called that, and the filter could not say it
         versions = self._search(f"name = '{name}'" if name else None)
         return sorted(versions, key=lambda version: (version.name, -int(version.version)))
 

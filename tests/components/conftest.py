@@ -1,0 +1,92 @@
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import requests
+
+from components import tracking
+
+
+@pytest.fixture(scope="session")
+def empty_mlflow(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An MLflow database with all its tables and no content, to be copied: making one takes a second."""
+    path = tmp_path_factory.mktemp("template") / "mlflow.db"
+    tracking.client(f"sqlite:///{path}")
+    return path
+
+
+@pytest.fixture
+def sqlite_uri(empty_mlflow: Path, tmp_path: Path) -> str:
+    """MLflow in a file, as a laptop has it."""
+    path = tmp_path / "home" / "mlflow.db"
+    path.parent.mkdir()
+    shutil.copyfile(empty_mlflow, path)
+    return f"sqlite:///{path}"
+
+
+@pytest.fixture(scope="session")
+def mlflow_server(empty_mlflow: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A real MLflow server on loopback that passes artifacts on."""
+    folder = tmp_path_factory.mktemp("server")
+    shutil.copyfile(empty_mlflow, folder / "mlflow.db")
+    process, uri = start_mlflow_server(folder)
+    yield uri
+    stop(process)
+
+
+@pytest.fixture(params=["sqlite", pytest.param("server", marks=pytest.mark.slow)])
+def mlflow_uri(request: pytest.FixtureRequest) -> str:
+    """Each kind of MLflow in turn; a server keeps what earlier tests wrote."""
+    uri: str = request.getfixturevalue("sqlite_uri" if request.param == "sqlite" else "mlflow_server")
+    return uri
+
+
+@pytest.fixture
+def model_name() -> str:
+    """A registered model that no other test uses."""
+    return f"confluence-{secrets.token_hex(4)}"
+
+
+@pytest.fixture(autouse=True)
+def outside_any_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(tracking.RUN_ID_VARIABLE, raising=False)
+
+
+def start_mlflow_server(folder: Path) -> tuple[subprocess.Popen[bytes], str]:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "mlflow", "server", "--workers", "1", "--host", "127.0.0.1", "--port", str(port)]
+    places = ["--backend-store-uri", f"sqlite:///{folder}/mlflow.db", "--artifacts-destination", f"{folder}/artifacts"]
+    quiet = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    with (folder / "server.log").open("wb") as log:
+        process = subprocess.Popen(
+            [*command, *places], env=os.environ | quiet, stdout=log, stderr=log, start_new_session=True, cwd=folder
+        )
+    uri = f"http://127.0.0.1:{port}"
+    deadline = time.monotonic() + 120
+    while not _healthy(uri):
+        assert process.poll() is None and time.monotonic() < deadline, (folder / "server.log").read_text()
+        time.sleep(0.2)
+    return process, uri
+
+
+def stop(process: subprocess.Popen[bytes]) -> None:
+    """End a server and the workers of its session."""
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def _healthy(uri: str) -> bool:
+    try:
+        return requests.get(f"{uri}/health", timeout=2).ok
+    except requests.RequestException:
+        return False

@@ -1,0 +1,87 @@
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+from PIL import Image
+
+from components.bundle import Bundle, KnownAnswer, file_digest, write_bundle
+from components.culture import CLASSES, Modality
+from components.imaging import Preprocessing
+
+# Pictures come in eight greys, two a class, so that a model can be made to err on any eighth of them.
+GREYS = tuple(16 + 32 * level for level in range(8))
+TRUTH = (1, 1, 2, 2, 3, 3, 4, 4)
+SIDE = 32
+
+BundleOf = Callable[..., Path]
+
+
+def tiny_network(answers: tuple[int, ...], path: Path) -> None:
+    """Write a network that answers ``answers[i]`` for a picture of mean grey ``GREYS[i]``."""
+    centres = np.array(GREYS, np.float32) / 127.5 - 1
+    # The nearest centre has the highest score; each score then counts for its answer.
+    weights = {
+        "to_centre": np.repeat(2 * centres[None] / 3, 3, axis=0) * 1000,
+        "offset": -(centres**2) * 1000,
+        "to_class": np.array([[float(answer == int(each)) for each in CLASSES] for answer in answers]),
+    }
+    nodes = [
+        helper.make_node("GlobalAveragePool", ["images"], ["pooled"]),
+        helper.make_node("Flatten", ["pooled"], ["flat"]),
+        helper.make_node("Gemm", ["flat", "to_centre", "offset"], ["distances"]),
+        helper.make_node("Softmax", ["distances"], ["nearest"]),
+        helper.make_node("MatMul", ["nearest", "to_class"], ["logits"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "tiny",
+        [helper.make_tensor_value_info("images", TensorProto.FLOAT, ["n", 3, SIDE, SIDE])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["n", 4])],
+        [numpy_helper.from_array(value.astype(np.float32), name) for name, value in weights.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
+    model.ir_version = 10
+    onnx.save(model, path)
+
+
+@pytest.fixture
+def bundle_of(tmp_path: Path, model_name: str) -> BundleOf:
+    """Write a bundle; models that give the same answers are the same bytes."""
+
+    def make(
+        answers: tuple[int, ...] = TRUTH,
+        *,
+        name: str = model_name,
+        data_version: str = "d" * 64,
+        split_id: str = "5" * 64,
+        note: str = "tiny",
+    ) -> Path:
+        folder = tmp_path / f"bundle-{''.join(map(str, answers))}-{note}"
+        folder.mkdir(exist_ok=True)
+        tiny_network(answers, folder / "model.onnx")
+        Image.new("RGB", (SIDE, SIDE), (GREYS[0],) * 3).save(folder / "known.png")
+        (folder / "evidence.json").write_text("{}")
+        bundle = Bundle(
+            model_name=name,
+            modality=Modality.SINGLE_STACK,
+            backbone=note,
+            classes=tuple(each.decision for each in CLASSES),
+            preprocessing=Preprocessing(size=SIDE),
+            temperature=1.0,
+            min_confidence=0.3,
+            known=KnownAnswer(probabilities=(0.25, 0.25, 0.25, 0.25)),
+            data_version=data_version,
+            split_id=split_id,
+            code_version="0",
+            created=datetime(2026, 1, 2, 3, 4, tzinfo=UTC),
+            metrics={"accuracy": sum(a == t for a, t in zip(answers, TRUTH, strict=True)) / 8, "n": 16.0},
+            files={path.name: file_digest(path) for path in folder.iterdir() if path.name != "bundle.json"},
+        )
+        write_bundle(folder, bundle)
+        return folder
+
+    return make
