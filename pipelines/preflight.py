@@ -10,11 +10,8 @@ def check_run(settings: Settings, source: str) -> None:
     Raises:
         InputError: naming what is wrong and how to mend it.
     """
-    from components.deployment.local import check_port
-    from components.models.names import check_backbone
+    from components.deployment.local import check_ports
 
-    check_backbone(settings.training.backbone)
     open_store(source, must_exist=True)
     open_store(settings.store_uri).check_writable()
-    for port in (settings.serving.port, settings.serving.grpc_port):
-        check_port(settings.serving.host, port, settings.home)
+    check_ports(settings.serving, settings.home)

@@ -151,11 +151,10 @@ def _serving_note(served: dict[str, Any] | None) -> str:
 
 def _serve_champion(settings: "Settings", name: str) -> dict[str, Any] | None:
     """Swap the champion into the endpoint, if one runs."""
+    from components.deployment import steps
     from components.deployment.local import status
 
-    from components.deployment import steps
-
-    if status(settings.home) is None:
+    if not status(settings.home)["running"]:
         return None
     return steps.deploy(name, "champion", settings.mlflow_uri, settings.home, settings.serving)
 
