@@ -68,9 +68,8 @@ def _show_status(status: dict[str, Any]) -> None:
     if "url" not in status:
         click.echo("the endpoint is starting")
         return
-    click.echo(
-        f"{status['url']} (gRPC {status['grpc_url']}), pid {status['pid']}, {'ready' if status['ready'] else 'not ready'}"
-    )
+    state = "ready" if status["ready"] else "not ready"
+    click.echo(f"{status['url']} (gRPC {status['grpc_url']}), pid {status['pid']}, {state}")
     rows = ([model["name"], model["state"], model["version"], model["reason"]] for model in status["models"])
     table(["model", "state", "version", "reason"], rows)
 

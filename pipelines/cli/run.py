@@ -24,7 +24,8 @@ def _settings_options(command: Command) -> Command:
         click.option("--preset", help="How much work: quick (default), standard or paper."),
         click.option("--backbone", help="Network: efficientnet_lite0, mobilenet_v3, shufflenet_v2 or resnet50."),
         click.option("--weights", help="'auto', 'none', 'torchvision' or a local weights file."),
-        click.option("--port", type=int, help="Port of the endpoint's REST protocols."),
+        click.option("--port", type=int, help="Port of the endpoint's REST protocols; default 8080."),
+        click.option("--grpc-port", type=int, help="Port of the endpoint's gRPC; default 8081."),
         click.option(
             "--set", "assignments", multiple=True, metavar="NAME=VALUE", help="Any setting, e.g. training.epochs=5."
         ),
@@ -67,7 +68,7 @@ def _load(given: dict[str, Any], assignments: tuple[str, ...], **more: Any) -> "
     overrides: dict[str, Any] = {
         "preset": given["preset"],
         "training": {"backbone": given["backbone"], "weights": given["weights"]},
-        "serving": {"port": given["port"]},
+        "serving": {"port": given["port"], "grpc_port": given["grpc_port"]},
     }
     named = {key: value for key, value in more.items() if value is not None}
     return load_settings(**_merge(_merge(overrides, named), parse_assignments(assignments)))
@@ -120,15 +121,12 @@ def demo(images: int, assignments: tuple[str, ...], as_json: bool, **given: Any)
 
     own_home = load_settings().home
     home = own_home if own_home.name == "demo" else own_home / "demo"
-    settings = _load(given, assignments, home=home, data={"ref": "demo"}, serving=_demo_ports(given))
+    ports = {name: port for name, port in DEMO_PORTS.items() if given[name] is None}
+    settings = _load(given, assignments, home=home, data={"ref": "demo"}, serving=ports)
     folder = settings.home / f"cultures-{images}"
     click.echo(f"simulating {images} culture images in {folder}", err=True)
     simulate(folder, images=images, modality=Modality.SINGLE_STACK, seed=0)
     _run(settings, str(folder), as_json)
-
-
-def _demo_ports(given: dict[str, Any]) -> dict[str, int]:
-    return DEMO_PORTS if given["port"] is None else {"grpc_port": DEMO_PORTS["grpc_port"]}
 
 
 def _run(settings: "Settings", source: str, as_json: bool) -> None:
