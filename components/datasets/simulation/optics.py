@@ -83,7 +83,7 @@ def _add_nuclei(result: Field, layer: Layer, scale: float, rng: np.random.Genera
         for _ in range(2):
             x, y = long * rng.uniform(-0.5, 0.5), wide * rng.uniform(-0.4, 0.4)
             nucleus += 0.8 * np.exp(-((along - x) ** 2 + (across - y) ** 2) / (2.6 * scale * scale)) * inside
-        result[where] += nucleus * (layer.owner[where] == index)
+        result[where] += nucleus * (layer.mask[where] & (layer.owner[where] == index))
 
 
 def _own_frame(cells: Cells, index: np.intp, where: tuple[slice, slice], shape: tuple[int, int]) -> tuple[Field, Field]:
