@@ -1,0 +1,129 @@
+"""The data steps of the pipeline: plain functions that work without KFP."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from components.culture import Modality
+from components.datasets.importers import find_images
+from components.datasets.quality import Finding
+from components.datasets.quality import validate as validate_version
+from components.datasets.splits import make_split
+from components.datasets.versions import DataRepository
+from components.events import Progress
+from components.settings import DataSettings, SplitSettings
+from components.storage import ObjectStore, open_store
+
+_REPORTED_FINDINGS = 50
+
+
+def snapshot(source_uri: str, store_uri: str, settings: DataSettings, modality: Modality, home: Path) -> dict[str, Any]:
+    """Record what a source holds now as a data version; only new images are read and stored.
+
+    Args:
+        source_uri: Folder or ``s3://`` prefix of the images.
+        store_uri: Where data versions live.
+        settings: The lineage's name, and whether unlabelled images are kept.
+        modality: Images of another modality are left out.
+        home: Where digests of files that were read before are remembered.
+
+    Returns:
+        ``data_version``, ``ref`` (the lineage), ``images``, ``new_images``, ``changed``, ``layout`` and
+        ``left_out`` (counts by reason).
+
+    Raises:
+        DataError: if the source holds no images, none can be used, or naming what is wrong in its metadata.
+        StorageError: if the source cannot be read or the store not be written.
+    """
+    source = open_store(source_uri, must_exist=True)
+    store = open_store(store_uri)
+    store.check_writable()
+    images = find_images(source, modality=modality, unlabelled=settings.unlabelled)
+    ref = settings.ref or lineage_name(source_uri)
+    progress = Progress("snapshot", images.total, "images")
+    repository = DataRepository(store, cache=home / "cache")
+    result = repository.snapshot(source, images, ref=ref, message=f"snapshot of {source.uri}", progress=progress)
+    return {
+        "data_version": result.version,
+        "ref": ref,
+        "images": result.images,
+        "new_images": result.new_images,
+        "changed": result.changed,
+        "layout": images.layout,
+        "left_out": images.left_out,
+    }
+
+
+def validate(store_uri: str, data_version: str, settings: DataSettings, home: Path) -> dict[str, Any]:
+    """Quarantine what cannot be learnt from; the rest becomes a data version of its own.
+
+    All findings are written to ``quarantine/<data_version>.jsonl`` in the store.
+
+    Args:
+        store_uri: Where the version lies.
+        data_version: Its id.
+        settings: The limits.
+        home: Where measurements are remembered.
+
+    Returns:
+        ``data_version`` (of the accepted images), ``accepted``, ``quarantined`` (counts by reason),
+        ``findings`` (at most 50) and ``warnings``.
+
+    Raises:
+        DataError: if no image can be used.
+        IntegrityError: if the store has lost or altered an image.
+    """
+    store = open_store(store_uri, must_exist=True)
+    repository = DataRepository(store, cache=home / "cache")
+    total = sum(1 for _ in repository.records(data_version))
+    progress = Progress("validate", total, "images")
+    result = validate_version(repository, data_version, settings, home / "cache", progress)
+    _write_findings(store, data_version, result.quarantined)
+    return {
+        "data_version": result.version,
+        "accepted": result.accepted,
+        "quarantined": result.reasons,
+        "findings": msgspec.to_builtins(result.quarantined[:_REPORTED_FINDINGS]),
+        "warnings": result.warnings,
+    }
+
+
+def split(store_uri: str, data_version: str, lineage: str, settings: SplitSettings) -> dict[str, Any]:
+    """Divide a data version into train, validation and the lineage's frozen test part.
+
+    Args:
+        store_uri: Where the version lies.
+        data_version: Its id.
+        lineage: Name of the series of versions that share a test part.
+        settings: Shares and seed.
+
+    Returns:
+        ``split_id``, ``counts`` (images by part and class), ``groups`` (by part), ``missing`` (frozen
+        test images that the version lacks) and ``withheld`` (images in no part), as numbers.
+
+    Raises:
+        DataError: if there are too few classes, or too few groups of a class.
+    """
+    repository = DataRepository(open_store(store_uri, must_exist=True))
+    result = make_split(repository, data_version, lineage, settings)
+    return {
+        "split_id": result.id,
+        "counts": result.counts,
+        "groups": result.groups,
+        "missing": len(result.missing),
+        "withheld": len(result.withheld),
+    }
+
+
+def lineage_name(source_uri: str) -> str:
+    """Give the default name of a lineage: the last part of its source's path."""
+    path = source_uri if "://" in source_uri else str(Path(source_uri).expanduser().resolve())
+    last = path.rstrip("/").rpartition("/")[2]
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", last).strip("-._") or "images"
+
+
+def _write_findings(store: ObjectStore, data_version: str, findings: list[Finding]) -> None:
+    lines = [msgspec.json.encode(finding) + b"\n" for finding in findings]
+    store.write(f"quarantine/{data_version}.jsonl", b"".join(lines))
