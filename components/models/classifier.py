@@ -1,0 +1,75 @@
+"""The classifier of whole images: a backbone, a vector of 2,048, and two fully connected layers (PAPER: Method)."""
+
+import torch
+from torch import Tensor, nn
+
+from components.culture import N_CLASSES
+from components.models.backbones import backbone
+from components.models.weights import Weights, load_weights
+
+VECTOR, HIDDEN = 2048, 1024
+
+
+class AdaptiveVector(nn.Module):
+    """Adaptive average pooling of features (N, C, h, w) to a vector (N, length), whatever C, h and w.
+
+    The features are read as a table of C rows and h * w columns and pooled to ``length`` rows and one
+    column, ``nn.AdaptiveAvgPool2d((length, 1))``. For C = length that is global average pooling; a
+    network with fewer channels gets means over neighbouring ones. A finer grid in space, the other
+    way to 2,048 numbers, would let the head learn where in the image cells lie, and confluence does
+    not depend on that. Written out as a weighted gather, because ONNX has no adaptive pooling to
+    sizes that do not divide.
+    """
+
+    def __init__(self, channels: int, length: int = VECTOR) -> None:
+        super().__init__()
+        rows = torch.arange(length)
+        first, end = rows * channels // length, -(-(rows + 1) * channels // length)
+        members = first + torch.arange(int((end - first).max()))[:, None]
+        self.channels, self.length = channels, length
+        self.register_buffer("index", members.clamp(max=channels - 1), persistent=False)
+        self.register_buffer("weight", (members < end).float() / (end - first), persistent=False)
+        self.index: Tensor
+        self.weight: Tensor
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Pool features (N, C, h, w) to (N, length)."""
+        means = features.mean(dim=(2, 3))
+        return means if self.channels == self.length else (means[:, self.index] * self.weight).sum(dim=1)
+
+
+class Classifier(nn.Module):
+    """Images (N, 3, S, S), normalised, to logits (N, 4) in the order of ``components.culture.CLASSES``."""
+
+    def __init__(self, features: nn.Module, channels: int, dropout: float) -> None:
+        super().__init__()
+        self.features = features
+        self.pool = AdaptiveVector(channels)
+        self.head = nn.Sequential(
+            nn.Linear(VECTOR, HIDDEN), nn.ReLU(), nn.Dropout(dropout), nn.Linear(HIDDEN, N_CLASSES)
+        )
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Give the logits of a batch."""
+        logits: Tensor = self.head(self.pool(self.features(images)))
+        return logits
+
+
+def build_classifier(name: str, dropout: float, weights: Weights, seed: int) -> Classifier:
+    """Build a classifier ready to be trained.
+
+    Args:
+        name: A registered backbone.
+        dropout: Probability with which a hidden unit is dropped in training.
+        weights: First weights of the backbone; the head always starts at random.
+        seed: Of the random start; equal seeds give equal networks.
+
+    Raises:
+        SettingsError: if the backbone is unknown, or the weights belong to another one.
+    """
+    entry = backbone(name)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = Classifier(entry.build(), entry.channels, dropout)
+    load_weights(model.features, name, weights)
+    return model

@@ -1,0 +1,206 @@
+"""Where a backbone's first weights come from: nowhere, an installed package, torchvision, or a local file."""
+
+import hashlib
+import os
+import pickle
+import time
+import urllib.request
+from dataclasses import dataclass
+from importlib.metadata import packages_distributions, version
+from pathlib import Path
+from typing import IO
+from urllib.parse import urlsplit
+
+import safetensors.torch
+import torch
+import torchvision
+from safetensors import SafetensorError
+from torch import Tensor, nn
+
+from components.bundle import file_digest
+from components.errors import IntegrityError, SettingsError
+from components.imaging import Preprocessing
+from components.models.backbones import Backbone, backbone
+
+NONE, AUTO, TORCHVISION = "none", "auto", "torchvision"
+
+CONNECT_SECONDS = 15.0
+FETCH_SECONDS = 600.0
+_CHUNK = 1 << 20
+
+
+@dataclass(frozen=True)
+class Weights:
+    """The first weights of a backbone.
+
+    Attributes:
+        source: Where they come from, for people: ``none``, ``package ...``, ``torchvision ...`` or ``file ...``.
+        path: The file, or None for a random start.
+        sha256: Its hexadecimal digest.
+        note: Why a wish for pretrained weights was not met.
+    """
+
+    source: str
+    path: Path | None = None
+    sha256: str | None = None
+    note: str | None = None
+
+    @property
+    def pretrained(self) -> bool:
+        """Whether training starts from anything but random numbers."""
+        return self.path is not None
+
+
+def find_weights(name: str, wish: str) -> Weights:
+    """Find the weights that a setting asks for.
+
+    Args:
+        name: The backbone.
+        wish: ``none``; ``auto`` (what an installed package carries or torchvision's cache already
+            holds, else none; it never uses the network); ``torchvision`` (fetched if need be); or
+            the path of a file.
+
+    Raises:
+        SettingsError: if the backbone is unknown, the file does not exist, or a fetch fails.
+        IntegrityError: if torchvision's file is not what its name promises.
+    """
+    entry = backbone(name)
+    if wish == NONE:
+        return Weights(NONE)
+    if wish == AUTO:
+        return _packaged(entry) or _cached(entry) or Weights(NONE, note=f"no pretrained weights of {name} are at hand")
+    if wish == TORCHVISION:
+        return _cached(entry) or _fetched(name, entry)
+    path = Path(wish).expanduser()
+    if not path.is_file():
+        raise SettingsError(f"training.weights '{wish}' is not none, auto, torchvision or the path of a file")
+    return Weights(f"file {path.name}", path, file_digest(path))
+
+
+def preprocessing(name: str, size: int, weights: Weights) -> Preprocessing:
+    """Give the input that a network expects: pretrained ones that of their own training, others 0.5 and 0.5."""
+    if not weights.pretrained:
+        return Preprocessing(size=size)
+    entry = backbone(name)
+    return Preprocessing(size=size, mean=entry.mean, std=entry.std)
+
+
+def load_weights(features: nn.Module, name: str, weights: Weights) -> None:
+    """Fill a backbone's feature extractor with weights; the published classifier in the file is left out.
+
+    Raises:
+        SettingsError: if the file cannot be read or belongs to another network.
+    """
+    if weights.path is None:
+        return
+    head = backbone(name).head
+    found = {key: value for key, value in _read(weights.path).items() if not key.startswith(head)}
+    _check(features.state_dict(), found, name, weights.path)
+    # Files from before PyTorch 0.4.1 do not count batches; nothing here reads the counts.
+    features.load_state_dict(found, strict=False)
+
+
+def _packaged(entry: Backbone) -> Weights | None:
+    if entry.packaged is None:
+        return None
+    path = entry.packaged()
+    module = next(parent.name for parent in path.parents if (parent.parent / parent.name / "__init__.py").is_file())
+    package = packages_distributions()[module][0]
+    return Weights(f"package {package} {version(package)}", path, file_digest(path))
+
+
+def _cached(entry: Backbone) -> Weights | None:
+    if entry.torchvision is None or not (path := _cache_path(entry.torchvision)).is_file():
+        return None
+    return _checked(entry.torchvision, path)
+
+
+def _cache_path(name: str) -> Path:
+    return Path(torch.hub.get_dir()) / "checkpoints" / Path(urlsplit(_url(name)).path).name
+
+
+def _url(name: str) -> str:
+    return str(torchvision.models.get_weight(name).url)
+
+
+def _checked(name: str, path: Path) -> Weights:
+    digest = file_digest(path)
+    # The file's name ends in the first digits of its SHA-256: resnet50-11ad3fa6.pth.
+    promised = path.stem.rpartition("-")[2]
+    if not digest.startswith(promised):
+        raise IntegrityError(f"{path} has SHA-256 {digest[:8]}..., not {promised}...; delete it and fetch it again")
+    return Weights(f"torchvision {name}", path, digest)
+
+
+def _fetched(name: str, entry: Backbone) -> Weights:
+    if entry.torchvision is None:
+        raise SettingsError(
+            f"training.weights 'torchvision': torchvision has none for {name}; use auto, none or a file"
+        )
+    url, path = _url(entry.torchvision), _cache_path(entry.torchvision)
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with urllib.request.urlopen(url, timeout=CONNECT_SECONDS) as answer, partial.open("wb") as file:  # noqa: S310  # the URL is torchvision's own
+            _copy(answer, file)
+        partial.replace(path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise SettingsError(
+            f"training.weights 'torchvision': {url} cannot be fetched ({error}); download it elsewhere and put it at "
+            f"{path}, name the file in training.weights, or set training.weights to none"
+        ) from error
+    return _checked(entry.torchvision, path)
+
+
+def _copy(answer: IO[bytes], file: IO[bytes]) -> None:
+    deadline = time.monotonic() + FETCH_SECONDS
+    while chunk := answer.read(_CHUNK):
+        file.write(chunk)
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"not finished after {FETCH_SECONDS:.0f} s")
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    try:
+        if path.suffix == ".safetensors":
+            return safetensors.torch.load_file(path)
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise SettingsError(
+            f"training.weights '{path}' cannot be read ({reason}); give a .safetensors file or one that "
+            "torch.save(model.state_dict(), ...) wrote"
+        ) from error
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise SettingsError(
+            f"training.weights '{path}' holds more than a state_dict; write it with torch.save(model.state_dict(), ...)"
+        )
+    return state
+
+
+def _check(expected: dict[str, Tensor], found: dict[str, Tensor], name: str, path: Path) -> None:
+    missing = [key for key in expected if key not in found and not key.endswith("num_batches_tracked")]
+    alien = [key for key in found if key not in expected]
+    shapes = [key for key in expected if key in found and expected[key].shape != found[key].shape]
+    if missing or alien:
+        what = f"it lacks '{missing[0]}'" if missing else f"it holds '{alien[0]}'"
+        raise SettingsError(
+            f"training.weights '{path}' does not belong to {name}: {what} ({len(missing + alien)} names)"
+        )
+    if shapes:
+        key = shapes[0]
+        raise SettingsError(
+            f"training.weights '{path}' does not belong to {name}: '{key}' has shape {tuple(found[key].shape)}, "
+            f"not {tuple(expected[key].shape)}"
+        )
+
+
+def state_digest(state: dict[str, Tensor]) -> str:
+    """Give the SHA-256 of a state_dict: names, shapes, types and bytes, in the order of the names."""
+    digest = hashlib.sha256()
+    for key in sorted(state):
+        value = state[key].detach().cpu().contiguous()
+        digest.update(f"{key} {value.dtype} {tuple(value.shape)}\n".encode())
+        digest.update(value.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()

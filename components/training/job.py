@@ -1,0 +1,69 @@
+"""The job file: everything that one training needs to know, the same alone and under ``torchrun``."""
+
+import hashlib
+import os
+from pathlib import Path
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from components.culture import Modality
+from components.errors import SettingsError
+from components.models.weights import Weights
+from components.settings import TrainingSettings
+
+# Raised when the loop changes so that an older checkpoint must not be continued.
+_LOOP = 1
+
+
+class Job(BaseModel):
+    """One training.
+
+    Attributes:
+        store_uri: Object store of the split and its images.
+        learning_rate: Of the head; the backbone trains at ``settings.backbone_rate`` of it.
+        output: Folder that gets ``model.onnx`` and ``training.json``.
+        home: Folder that keeps checkpoints and resized images.
+        mlflow_uri: Tracking server, None to track nothing.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    store_uri: str
+    split_id: str
+    modality: Modality
+    learning_rate: float = Field(gt=0)
+    settings: TrainingSettings
+    output: Path
+    home: Path
+    mlflow_uri: str | None = None
+
+    def checkpoint_folder(self, weights: Weights) -> Path:
+        """Where the state of this very training is kept; another seed, split or weight is another folder."""
+        matters = self.model_dump_json(include={"split_id", "modality", "learning_rate", "settings"})
+        text = f"{_LOOP} {matters} {weights.sha256} {torch.__version__}"
+        return self.home / "checkpoints" / hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def write_job(job: Job, path: Path) -> None:
+    """Write a job file, as a whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    partial.write_text(job.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    partial.replace(path)
+
+
+def read_job(path: Path) -> Job:
+    """Read a job file.
+
+    Raises:
+        SettingsError: if there is none, or it is not one.
+    """
+    try:
+        return Job.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise SettingsError(f"--job '{path}' cannot be read ({error.strerror}); give the path of a job file") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"])
+        raise SettingsError(f"--job '{path}': '{name}': {first['msg']}") from error

@@ -1,0 +1,125 @@
+"""The training step: fit one model on a split, in this process or in several."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from components import errors
+from components.culture import Modality
+from components.errors import MscflowError, SettingsError, TrainingError
+from components.settings import TrainingSettings
+
+JOB_FILE = "job.json"
+_PATIENCE = 20.0  # seconds that torchrun gets to end its processes
+
+
+def train(
+    store_uri: str,
+    split_id: str,
+    learning_rate: float,
+    settings: TrainingSettings,
+    output: Path,
+    home: Path,
+    modality: Modality,
+    mlflow_uri: str | None = None,
+) -> dict[str, Any]:
+    """Fit one model on the train part of a split, choosing the epoch on its validation part.
+
+    Args:
+        store_uri: The object store that holds the split and its images.
+        split_id: As ``components.datasets.splits.make_split`` gave it.
+        learning_rate: What the search found; ``settings.learning_rate`` goes before it.
+        settings: How to train; above one process it runs under ``torchrun`` on this machine.
+        output: Folder that gets ``model.onnx`` and ``training.json``.
+        home: Folder that keeps checkpoints and resized images.
+        modality: What the images show.
+        mlflow_uri: Tracking server that gets each epoch's figures; None for none.
+
+    Returns:
+        The figures that people look at first; ``training.json`` has all.
+
+    Raises:
+        TrainingError: if the loss diverges or the exported model answers otherwise.
+        InputError: if the settings, the split or the disk cannot be used.
+    """
+    from components.training.job import Job, write_job
+    from components.training.worker import RECORD_FILE, work
+
+    job = Job(
+        store_uri=store_uri,
+        split_id=split_id,
+        modality=modality,
+        learning_rate=settings.learning_rate or learning_rate,
+        settings=settings,
+        output=output.absolute(),
+        home=home.absolute(),
+        mlflow_uri=mlflow_uri,
+    )
+    if settings.processes == 1:
+        work(job)
+    else:
+        path = output.absolute() / JOB_FILE
+        write_job(job, path)
+        _launch(path, settings.processes)
+    return _result(json.loads((output / RECORD_FILE).read_bytes()))
+
+
+def _launch(job: Path, processes: int) -> None:
+    """Run a job under ``torchrun`` and raise here what one of its processes raised."""
+    from components.training.__main__ import FAILURE_SUFFIX
+    from components.training.ranks import available_cores
+
+    failure = job.with_name(job.name + FAILURE_SUFFIX)
+    failure.unlink(missing_ok=True)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+    command += ["-m", "components.training", f"--job={job}", f"--parent={os.getpid()}"]
+    threads = str(max(1, available_cores() // processes))
+    with subprocess.Popen(
+        command,
+        env={**os.environ, "OMP_NUM_THREADS": threads},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as launched:
+        try:
+            _, complaint = launched.communicate()
+        except BaseException:
+            # Terminated, torchrun ends its processes; killed, it would leave them behind.
+            launched.terminate()
+            launched.wait(_PATIENCE)
+            raise
+    if launched.returncode != 0:
+        raise _failure(failure, complaint)
+
+
+def _failure(path: Path, complaint: str) -> MscflowError:
+    if not path.is_file():
+        last = next((line for line in reversed(complaint.splitlines()) if line.strip()), "it said nothing")
+        return TrainingError(f"the training processes failed: {last.strip()}")
+    told = json.loads(path.read_bytes())
+    kind = getattr(errors, told["error"], TrainingError)
+    try:
+        error: MscflowError = kind(told["message"])
+    except TypeError:
+        error = SettingsError(told["message"])
+    return error
+
+
+def _result(record: dict[str, Any]) -> dict[str, Any]:
+    best = record["history"][record["best_epoch"] - 1]
+    return {
+        "backbone": record["settings"]["backbone"],
+        "weights": record["weights"]["source"],
+        "learning_rate": record["learning_rate"],
+        "epochs": len(record["history"]),
+        "best_epoch": record["best_epoch"],
+        "validation_loss": best["validation_loss"],
+        "validation_accuracy": best["validation_accuracy"],
+        "onnx_max_abs_difference": record["onnx_max_abs_difference"],
+        "resumed_epochs": record["resumed_epochs"],
+        "device": record["device"],
+        "processes": record["processes"],
+    }
