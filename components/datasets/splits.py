@@ -195,8 +195,8 @@ def _draw_test(table: Ints, in_test: Mask, known: Mask, settings: SplitSettings)
     # batches were single vessels.
     earlier = settings.test_fraction * (table.sum(axis=0) - fresh)
     target = _whole(np.maximum(held, earlier) + settings.test_fraction * fresh, table)
-    kept = (table[known & ~in_test] > 0).sum(axis=0)
-    leave: Ints = np.maximum(_LEAST_GROUPS - 1 - kept, 0) * table.any(axis=0)
+    kept: Ints = (table[known & ~in_test] > 0).sum(axis=0)
+    leave = np.maximum(_LEAST_GROUPS - 1 - kept, 0) * _present(table)
     chosen = in_test.copy()
     if new.any():
         drawn = draw(
@@ -220,7 +220,7 @@ def _draw_validation(table: Ints, in_test: Mask, settings: SplitSettings) -> Mas
         share=share,
         held=np.zeros(table.shape[1], np.int64),
         target=_whole(settings.validation_fraction * table.sum(axis=0), table),
-        leave=free.any(axis=0).astype(np.int64),
+        leave=_present(free),
         optional=False,
         seed=settings.seed,
     )
@@ -229,8 +229,12 @@ def _draw_validation(table: Ints, in_test: Mask, settings: SplitSettings) -> Mas
 
 def _whole(target: NDArray[np.float64], table: Ints) -> Ints:
     """Round a target, but ask for at least one image of each class that there is."""
-    least = table.any(axis=0).astype(np.int64)
-    return np.maximum(np.rint(target).astype(np.int64), least)
+    return np.maximum(np.rint(target).astype(np.int64), _present(table))
+
+
+def _present(table: Ints) -> Ints:
+    """Give 1 for each class that there is, else 0."""
+    return np.minimum(table.sum(axis=0), 1)
 
 
 def _found(drawn: Mask | None) -> Mask:
