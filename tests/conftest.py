@@ -1,14 +1,25 @@
-"""What several folders of tests share: models so small that they cost nothing to load."""
+"""What several folders of tests share: models so small that they cost nothing to load, and an S3 server."""
 
 import io
-from collections.abc import Callable
+import json
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
+import boto3
 import numpy as np
 import onnx
 import pytest
+from botocore.exceptions import BotoCoreError, ClientError
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
@@ -95,7 +106,7 @@ def _save_network(path: Path, slopes: np.ndarray, bias: np.ndarray, slow: int, f
         constants |= {"wide": np.eye(4, 1024, dtype=np.float32), "same": np.eye(1024, dtype=np.float32)}
         names = [f"layer{index}" for index in range(slow + 1)]
         nodes.append(helper.make_node("MatMul", ["answer", "wide"], [names[0]]))
-        nodes += [helper.make_node("MatMul", [a, "same"], [b]) for a, b in zip(names[:-1], names[1:], strict=True)]
+        nodes += [helper.make_node("MatMul", [a, "same"], [b]) for a, b in pairwise(names)]
         constants["narrow"] = np.eye(1024, 4, dtype=np.float32)
         nodes.append(helper.make_node("MatMul", [names[-1], "narrow"], ["logits"]))
     else:
@@ -109,3 +120,99 @@ def _save_network(path: Path, slopes: np.ndarray, bias: np.ndarray, slow: int, f
         [numpy_helper.from_array(array, name) for name, array in constants.items()],
     )
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), path)
+
+
+@dataclass
+class S3Server:
+    """A real S3 server on loopback, with its keys."""
+
+    endpoint: str
+    access_key: str
+    secret_key: str
+    process: subprocess.Popen[bytes]
+
+    def environment(self) -> dict[str, str]:
+        """Give the variables that point AWS clients here, and nowhere else."""
+        return {
+            "AWS_ENDPOINT_URL": self.endpoint,
+            "AWS_ACCESS_KEY_ID": self.access_key,
+            "AWS_SECRET_ACCESS_KEY": self.secret_key,
+            "AWS_DEFAULT_REGION": "us-east-1",
+            "AWS_CONFIG_FILE": "/dev/null",
+            "AWS_SHARED_CREDENTIALS_FILE": "/dev/null",
+            "AWS_EC2_METADATA_DISABLED": "true",
+        }
+
+    def make_bucket(self) -> str:
+        """Make an empty bucket and give its URI."""
+        name = f"bucket-{uuid4().hex}"
+        keys = {"aws_access_key_id": self.access_key, "aws_secret_access_key": self.secret_key}
+        client = boto3.client("s3", endpoint_url=self.endpoint, region_name="us-east-1", **keys)
+        client.create_bucket(Bucket=name)
+        return f"s3://{name}"
+
+    def stop(self) -> None:
+        """Kill the server."""
+        self.process.kill()
+        self.process.wait()
+
+
+@pytest.fixture(scope="session")
+def start_s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], S3Server]]:
+    """Starts S3 servers; tests that stop theirs start their own."""
+    with ExitStack() as stack:
+
+        def start() -> S3Server:
+            server = _start_seaweed(tmp_path_factory.mktemp("s3"))
+            stack.callback(server.stop)
+            return server
+
+        yield start
+
+
+@pytest.fixture(scope="session")
+def s3_server(start_s3_server: Callable[[], S3Server]) -> S3Server:
+    """The S3 server that all tests share, each with buckets of its own."""
+    return start_s3_server()
+
+
+@pytest.fixture
+def s3_uri(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> str:
+    """URI of an empty bucket, with the environment that opens it."""
+    for name, value in s3_server.environment().items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("AWS_PROFILE", raising=False)
+    monkeypatch.delenv("AWS_SESSION_TOKEN", raising=False)
+    return s3_server.make_bucket()
+
+
+def _start_seaweed(folder: Path) -> S3Server:
+    identity = {"credentials": [{"accessKey": "mscflow", "secretKey": "mscflow-secret"}], "actions": ["Admin"]}
+    (folder / "config.json").write_text(json.dumps({"identities": [{"name": "tests", **identity}]}))
+    parts = [f"{part}.port{kind}" for part in ("s3", "master", "volume", "filer", "admin") for kind in ("", ".grpc")]
+    ports = dict(zip(parts, _free_ports(len(parts)), strict=True))
+    options = ["-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-master.telemetry=false", "-admin.ui=false", "-webdav=false"]
+    options += ["-s3.port.iceberg=0", "-s3.port.lance=0", f"-s3.config={folder / 'config.json'}", f"-dir={folder}"]
+    options += [f"-{part}={port}" for part, port in ports.items()]
+    weed = Path(sys.executable).with_name("weed")
+    with (folder / "log.txt").open("wb") as log:
+        process = subprocess.Popen([weed, "mini", *options], stdout=log, stderr=subprocess.STDOUT, cwd=folder)
+    server = S3Server(f"http://127.0.0.1:{ports['s3.port']}", "mscflow", "mscflow-secret", process)
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            server.make_bucket()
+        except (BotoCoreError, ClientError):
+            time.sleep(0.1)
+        else:
+            return server
+    server.stop()
+    raise RuntimeError(f"no S3 server: {(folder / 'log.txt').read_text()}")
+
+
+def _free_ports(count: int) -> list[int]:
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]

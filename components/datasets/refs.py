@@ -8,7 +8,7 @@ from typing import NamedTuple, TypeVar
 
 import msgspec
 
-from components.errors import DataError, IntegrityError, ObjectNotFound
+from components.errors import ConflictError, DataError, IntegrityError, ObjectNotFound
 from components.storage import ObjectStore
 
 REFS = "refs/"
@@ -88,7 +88,13 @@ class Refs:
         digest = hashlib.sha256(content).hexdigest()
         self._store.create(entry_key(digest), content)
         pointer = msgspec.json.encode(_Pointer(digest, entry.version), order="sorted")
-        self._store.replace(ref_key(name), pointer, None if head is None else head.tag)
+        try:
+            self._store.replace(ref_key(name), pointer, None if head is None else head.tag)
+        except ConflictError:
+            # Nobody else writes this entry: the move was made, and only the answer to it was lost.
+            now = self.head(name)
+            if now is None or now.entry != digest:
+                raise
 
     def log(self, name: str) -> Iterator[LogEntry]:
         """Give a ref's entries, the newest first.

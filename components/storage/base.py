@@ -108,7 +108,8 @@ class ObjectStore(ABC):
             expected: The tag from ``read_tagged``, or None if there was no such object.
 
         Raises:
-            ConflictError: if another writer came first.
+            ConflictError: if another writer came first. With S3 that may have been this very call, if
+                the answer to its first attempt was lost on the way.
         """
 
     @abstractmethod

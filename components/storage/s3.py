@@ -6,10 +6,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Lock
 from typing import Any
-from urllib.parse import urlsplit
 from uuid import uuid4
 
 import boto3
+import botocore.session
 from boto3.exceptions import Boto3Error
 from botocore.client import BaseClient
 from botocore.config import Config
@@ -23,13 +23,14 @@ from botocore.exceptions import (
 from botocore.exceptions import (
     ConnectionError as BotoConnectionError,
 )
+from botocore.loaders import create_loader
 from typing_extensions import Buffer
 from urllib3.exceptions import HTTPError
 
 from components.errors import ConflictError, ObjectNotFound, StorageError
 from components.storage.base import Data, ObjectInfo, ObjectReader, ObjectStore, Stream, check_key
 
-PART_BYTES = 16 << 20
+PART_BYTES = 8 << 20
 # Up to this size a refused upload costs less than asking first whether the object is there.
 BLIND_UPLOAD_BYTES = 1 << 20
 READ_ATTEMPTS = 3
@@ -44,6 +45,7 @@ _CONFIG = Config(
     request_checksum_calculation="when_required",
     response_checksum_validation="when_required",
 )
+_MODELS = create_loader()  # what takes longest in making a client, and is the same for all
 _DENIED = frozenset({"AccessDenied", "ExpiredToken", "InvalidAccessKeyId", "InvalidToken", "SignatureDoesNotMatch"})
 _LOST = frozenset({"PreconditionFailed", "ConditionalRequestConflict", "412", "409"})
 _BROKEN_OFF = (HTTPClientError, BotoConnectionError, ResponseStreamingError, HTTPError)
@@ -119,10 +121,6 @@ class S3Store(ObjectStore):
             with self._translated(key):
                 self._put(key, data, **condition)
         except (ConflictError, ObjectNotFound) as error:
-            # A repeated attempt meets what the first one wrote, if only its answer was lost.
-            with suppress(ObjectNotFound):
-                if self.read(key) == data:
-                    return
             raise ConflictError(f"{key} of {self.uri} was changed by another writer; read it and retry") from error
 
     def delete(self, key: str) -> None:
@@ -286,14 +284,10 @@ class _Body(io.RawIOBase):
 
 
 def _client() -> BaseClient:
-    session = boto3.session.Session()
-    region = session.region_name or "us-east-1"
-    client = session.client("s3", region_name=region, config=_CONFIG)
-    if (urlsplit(client.meta.endpoint_url).hostname or "").endswith(("amazonaws.com", "amazonaws.com.cn")):
-        return client
-    # Other servers seldom have a DNS name for each bucket.
-    by_path = _CONFIG.merge(Config(s3={"addressing_style": "path"}))
-    return session.client("s3", region_name=region, config=by_path)
+    core = botocore.session.Session()
+    core.register_component("data_loader", _MODELS)
+    session = boto3.session.Session(botocore_session=core)
+    return session.client("s3", region_name=session.region_name or "us-east-1", config=_CONFIG)
 
 
 def _status(error: ClientError) -> int:
