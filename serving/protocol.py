@@ -45,7 +45,7 @@ class Images:
         images: Encoded images.
         request_id: Given by the client, or made up where it gave none.
         outputs: Names of the output tensors wanted; None for all.
-        binary: Whether output tensors go as raw bytes.
+        binary: Whether output tensors go as raw bytes over REST; over gRPC they always do.
     """
 
     images: list[bytes]
@@ -194,7 +194,6 @@ class GrpcBody(Body):
             [_raw_or_base64(item) for item in elements],
             request.id or uuid.uuid4().hex,
             [RequestedOutput(item.name) for item in request.outputs] or None,
-            bool(raw),
         )
 
 

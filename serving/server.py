@@ -1,6 +1,7 @@
 """The endpoint's process: KServe's model server over models that a folder asks for."""
 
 import asyncio
+import logging
 import signal
 import socket
 from collections.abc import Sequence
@@ -19,6 +20,8 @@ from serving.rollout import Address, Rollout
 from serving.workers import Workers
 
 GRACE_SECONDS = 30
+
+log = logging.getLogger("mscflow.server")
 
 
 class _DataPlane(DataPlane):
@@ -75,12 +78,15 @@ class EndpointServer(ModelServer):
         tasks: list[asyncio.Task[Any]] = [
             asyncio.create_task(work) for work in (self._rest.start(), rollout.run(), stopping.wait())
         ]
+        log.info("listening on %s, REST %s, gRPC %s", self._settings.host, self._rest.port, grpc_port)
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
             self.registered_models.draining = True
             rollout.report()
+            log.info("stopping")
             await self._drain(*tasks)
+            log.info("stopped")
 
     def _rollout(self, address: Address) -> Rollout:
         def make_model(name: str) -> ServedModel:

@@ -1,0 +1,157 @@
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from components.bundle import BUNDLE_FILE, MODEL_FILE, Bundle, KnownAnswer, file_digest, read_bundle, write_bundle
+from components.endpoint.files import WantedModel
+from serving.loaded import Limits, LoadedModel, ModelRejected
+from serving.refusals import Refusal, TooLarge
+
+MODEL = "confluence-single-stack"
+LIMITS = Limits(image_bytes=100_000, pixels=100_000, images=32)
+
+
+def load(wanted: WantedModel, name: str = MODEL) -> LoadedModel:
+    return LoadedModel.load(name, wanted, threads=1)
+
+
+def test_an_answer_says_all_that_a_consumer_needs(
+    wanted: Callable[..., WantedModel], png: Callable[..., bytes]
+) -> None:
+    given = wanted("7", favour=3)
+    (answer,) = load(given).predict([png()], LIMITS)
+    assert (answer.confluence_class, answer.name, answer.decision) == (3, "subculture", "subculture")
+    assert answer.confidence == max(answer.probabilities.values()) == answer.probabilities["subculture"]
+    assert sum(answer.probabilities.values()) == pytest.approx(1)
+    assert (answer.model, answer.model_version, answer.digest) == (MODEL, "7", given.digest)
+    assert (answer.abstain, answer.reason, answer.data_version) == (False, None, "d" * 64)
+
+
+def test_an_unsure_model_abstains_and_decides_nothing(
+    wanted: Callable[..., WantedModel], png: Callable[..., bytes]
+) -> None:
+    model = load(wanted("1", min_confidence=0.99))
+    (answer,) = model.predict([png()], LIMITS)
+    assert (answer.abstain, answer.reason, answer.decision) == (True, "unsure", None)
+    assert answer.confluence_class == 1
+
+
+def test_the_temperature_flattens_probabilities(wanted: Callable[..., WantedModel], png: Callable[..., bytes]) -> None:
+    even = KnownAnswer(probabilities=(0.25,) * 4)
+    hot = load(wanted("hot", weight=0, temperature=1e6, known=even))
+    (answer,) = hot.predict([png()], LIMITS)
+    assert list(answer.probabilities.values()) == pytest.approx([0.25] * 4, abs=1e-5)
+
+
+def test_a_batch_is_answered_as_its_images_one_by_one(
+    wanted: Callable[..., WantedModel], png: Callable[..., bytes]
+) -> None:
+    model = load(wanted("1", weight=5))
+    images = [png(seed, size=(20 + seed, 30)) for seed in range(11)]
+    together = model.predict(images, LIMITS)
+    alone = [model.predict([image], LIMITS)[0] for image in images]
+    values = [list(answer.probabilities.values()) for answer in together]
+    np.testing.assert_allclose(values, [list(answer.probabilities.values()) for answer in alone], atol=1e-6)
+    assert len({row[0] for row in values}) == len(images)
+
+
+@pytest.mark.parametrize(
+    ("image", "reason", "kind"),
+    [
+        (b"", "empty", Refusal),
+        (b"hello", "unreadable", Refusal),
+        (b"x" * 100_001, "too_large", TooLarge),
+    ],
+)
+def test_an_image_that_cannot_be_used_is_refused_by_its_place(
+    wanted: Callable[..., WantedModel], png: Callable[..., bytes], image: bytes, reason: str, kind: type[Refusal]
+) -> None:
+    with pytest.raises(kind, match="image 2 of 2: ") as caught:
+        load(wanted("1")).predict([png(), image], LIMITS)
+    assert caught.value.reason == reason
+
+
+def test_pixels_are_counted_before_they_are_decoded(
+    wanted: Callable[..., WantedModel], png: Callable[..., bytes]
+) -> None:
+    with pytest.raises(TooLarge, match="more than the 1000 that may be decoded"):
+        load(wanted("1")).predict([png()], dataclasses.replace(LIMITS, pixels=1000))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"known": KnownAnswer(probabilities=(0.7, 0.1, 0.1, 0.1))}, "known.png was answered"),
+        ({"known": KnownAnswer(probabilities=(0.5, 0.5))}, "known.png was answered"),
+        ({"classes": ("empty", "half", "full", "over")}, "its classes are empty, half, full, over, not seeding"),
+        ({"model_name": "abnormal-cells"}, "it is a version of abnormal-cells, not of confluence-single-stack"),
+        ({"frozen_batch": True}, "ONNX Runtime refuses .*model.onnx"),
+    ],
+)
+def test_a_model_that_is_not_what_it_should_be_is_rejected(
+    wanted: Callable[..., WantedModel], changes: dict[str, object], message: str
+) -> None:
+    given = wanted("2", **changes)
+    with pytest.raises(ModelRejected, match=message):
+        load(given)
+
+
+def test_a_model_with_another_digest_than_the_registry_s_is_rejected(wanted: Callable[..., WantedModel]) -> None:
+    given = wanted("2")
+    with pytest.raises(ModelRejected, match="but the registry records"):
+        load(WantedModel(given.path, "2", "0" * 64))
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "known.png", "bundle.json"])
+def test_a_model_that_lost_a_file_is_rejected(wanted: Callable[..., WantedModel], name: str) -> None:
+    given = wanted("2")
+    (Path(given.path) / name).unlink()
+    with pytest.raises(ModelRejected, match=name):
+        load(given)
+
+
+def swap_network(given: WantedModel, content: bytes) -> WantedModel:
+    """Put another network into a bundle, digests and all, as a faulty exporter might."""
+    folder = Path(given.path)
+    bundle, _ = read_bundle(folder)
+    (folder / MODEL_FILE).write_bytes(content)
+    fields = bundle.model_dump() | {"files": {**bundle.files, MODEL_FILE: file_digest(folder / MODEL_FILE)}}
+    (folder / BUNDLE_FILE).unlink()
+    return WantedModel(given.path, given.version, write_bundle(folder, Bundle.model_validate(fields)))
+
+
+def with_opset(path: Path, version: int) -> bytes:
+    network = onnx.load(path)
+    network.opset_import[0].version = version
+    return network.SerializeToString()
+
+
+def with_one_output_less(path: Path) -> bytes:
+    network = onnx.load(path)
+    for constant in network.graph.initializer:
+        array = onnx.numpy_helper.to_array(constant)
+        constant.CopyFrom(onnx.numpy_helper.from_array(array[..., :3].copy(), constant.name))
+    network.graph.output[0].type.tensor_type.shape.dim[1].dim_value = 3
+    return network.SerializeToString()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda path: b"not a network", "ONNX Runtime refuses"),
+        (lambda path: path.read_bytes()[:100], "ONNX Runtime refuses"),
+        (lambda path: with_opset(path, 999), "ONNX Runtime refuses"),
+        (with_one_output_less, r"answer of shape \(2, 3\), not \(2, 4\)"),
+    ],
+    ids=["noise", "cut short", "unknown opset", "three classes"],
+)
+def test_a_network_that_does_not_run_or_fit_is_rejected(
+    wanted: Callable[..., WantedModel], change: Callable[[Path], bytes], message: str
+) -> None:
+    given = wanted("2")
+    with pytest.raises(ModelRejected, match=message):
+        load(swap_network(given, change(Path(given.path) / MODEL_FILE)))
