@@ -141,11 +141,10 @@ def _not_worse(challenger: Scored, champion: Scored | None, settings: GateSettin
     difference = challenger.right.astype(float) - champion.right[_order(challenger, champion)]
     groups = len(set(challenger.groups))
     low, high = paired_interval(difference, challenger.groups, settings.bootstrap, settings.seed)
-    span = (
-        "the same in every resampling of"
-        if low is None
-        else f"95 % interval {100 * low:+.1f} to {100 * high:+.1f} points over"
-    )
+    if low is None or high is None:
+        span = "the same in every resampling of"
+    else:
+        span = f"95 % interval {100 * low:+.1f} to {100 * high:+.1f} points over"
     note = f"difference in accuracy; {span} {groups} groups"
     return _rule(_NOT_WORSE, float(difference.mean()), ">=", 0.0 - settings.margin, note)
 
@@ -169,7 +168,7 @@ def _order(challenger: Scored, champion: Scored) -> list[int]:
     """Give the champion's row for each image of the challenger."""
     theirs = {path: row for row, path in enumerate(champion.paths)}
     only = sorted(set(challenger.paths) ^ set(theirs))
-    if only or len(theirs) != len(challenger):
+    if only or not len(theirs) == len(champion) == len(challenger):
         raise DataError(
             f"challenger and champion were scored on {len(challenger)} and {len(champion)} images that are not the "
             f"same{f', such as {only[0]!r}' if only else ''}; score both on one split's test part"

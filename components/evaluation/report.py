@@ -1,6 +1,6 @@
 """The report of a model version: one HTML file that needs no scripts and no network."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -69,6 +69,7 @@ def render_report(
     version: str | None = None,
     digest: str | None = None,
     champion: str | None = None,
+    notes: Sequence[str] = (),
 ) -> str:
     """Render the report of a model version as HTML.
 
@@ -78,6 +79,7 @@ def render_report(
         version: The registered version.
         digest: The model's digest, that of its ``bundle.json``.
         champion: The version that the model was held against.
+        notes: Sentences shown below the verdict, such as who promoted a refused model, and why.
     """
     right = sum(answer.truth == answer.predicted for answer in evidence.answers)
     return _template().render(
@@ -86,6 +88,7 @@ def render_report(
         version=version,
         digest_of_model=digest,
         champion=champion,
+        notes=notes,
         right=right,
         overgrown=_overgrown(evidence.answers),
         answered=_answered(evidence),
@@ -101,7 +104,7 @@ def render_report(
     )
 
 
-def write_report(path: Path, evidence: Evidence, **about: Any) -> None:  # noqa: ANN401  as render_report
+def write_report(path: Path, evidence: Evidence, **about: Any) -> None:
     """Write the report into a file; the keywords are those of ``render_report``."""
     path.write_text(render_report(evidence, **about), encoding="utf-8")
 

@@ -1,13 +1,24 @@
+import json
 import math
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
+from onnx import TensorProto, helper, numpy_helper
+from PIL import Image
 
+from components.datasets.importers import find_images
+from components.datasets.splits import make_split
+from components.datasets.versions import DataRepository
 from components.evaluation.assembly import assemble
 from components.evaluation.calibration import calibrate
 from components.evaluation.evidence import Data, Epoch, Evidence, Model, Picture, Search, Trial
 from components.evaluation.inputs import Training, Weights
 from components.evaluation.scored import Scored
+from components.settings import SplitSettings
+from components.storage import open_store
 
 PIXEL = "data:image/gif;base64,R0lGODlhAQABAAAAACwAAAAAAQABAAA="
 
@@ -108,3 +119,90 @@ def make_evidence_fixture():
 @pytest.fixture(scope="session")
 def evidence() -> Evidence:
     return make_evidence()
+
+
+LEVELS = (50, 100, 150, 200)  # mean grey level of each class in the pictures below
+
+
+def write_model(path, size, gain=40.0):
+    """Write a network that names the class whose grey level is nearest to the image's mean."""
+    centres = np.array([(level / 255 - 0.5) / 0.5 for level in LEVELS])
+    weights = np.tile(2 * gain * centres / 3, (3, 1)).astype(np.float32)
+    graph = helper.make_graph(
+        [
+            helper.make_node("GlobalAveragePool", ["images"], ["pooled"]),
+            helper.make_node("Flatten", ["pooled"], ["flat"]),
+            helper.make_node("Gemm", ["flat", "weights", "bias"], ["logits"]),
+        ],
+        "brightness",
+        [helper.make_tensor_value_info("images", TensorProto.FLOAT, ["batch", 3, size, size])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", 4])],
+        [
+            numpy_helper.from_array(weights, "weights"),
+            numpy_helper.from_array((-gain * centres**2).astype(np.float32), "bias"),
+        ],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10), path)
+
+
+def write_picture(path, label, seed, size=(48, 40)):
+    rng = np.random.default_rng(seed)
+    pixels = rng.normal(LEVELS[label - 1], 12, (size[1], size[0])).clip(0, 255).astype(np.uint8)
+    Image.fromarray(pixels).save(path)
+
+
+@dataclass(frozen=True)
+class World:
+    """A store with a split, and what training and search left behind."""
+
+    store: str
+    split_id: str
+    version: str
+    model_dir: Path
+    search_file: Path
+    home: Path
+
+
+@pytest.fixture(scope="package")
+def world(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("world")
+    source = folder / "source"
+    source.mkdir()
+    rows = ["file,class,vessel,day,source"]
+    for number in range(80):
+        label, vessel = number % 4 + 1, number // 4
+        name = f"{number:03d}.png"
+        write_picture(source / name, label, number)
+        # One image in ten carries the label of its neighbour, so that no model is perfect.
+        shown = min(label + 1, 4) if number % 10 == 7 else label
+        rows.append(f"{name},{shown},v{vessel},{vessel % 3},{'north' if vessel % 2 else 'south'}")
+    (source / "labels.csv").write_text("\n".join(rows) + "\n")
+    store, origin = open_store(folder / "store"), open_store(source)
+    repository = DataRepository(store)
+    version = repository.snapshot(origin, find_images(origin, modality=None), ref="main", message="t").version
+    split = make_split(repository, version, "main", SplitSettings())
+    model_dir = folder / "model"
+    model_dir.mkdir()
+    write_model(model_dir / "model.onnx", size=32)
+    (model_dir / "training.json").write_text(json.dumps(TRAINING))
+    (folder / "search.json").write_text(json.dumps(SEARCH))
+    return World(str(folder / "store"), split.id, version, model_dir, folder / "search.json", folder / "home")
+
+
+TRAINING = {
+    "history": [
+        {
+            "epoch": epoch,
+            "train_loss": 1 / epoch,
+            "validation_loss": 1.1 / epoch,
+            "validation_accuracy": 1 - 0.5 / epoch,
+        }
+        for epoch in (1, 2, 3)
+    ],
+    "best_epoch": 3,
+    "learning_rate": 1e-3,
+    "settings": {"backbone": "brightness", "image_size": 32},
+    "preprocessing": {"size": 32, "mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]},
+    "weights": {"source": "none"},
+}
+SEARCH = {"trials": [{"number": 0, "lr": 1e-3, "value": 0.4, "state": "complete"}], "sampler": "tpe", "seed": 0}

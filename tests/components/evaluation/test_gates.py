@@ -153,7 +153,9 @@ def test_other_images_cannot_be_compared(naming):
     altered = naming(TRUTH, sha256s=(*mine.sha256s[:99], "f" * 64))
     relabelled = naming(TRUTH, truth=[*TRUTH[:99], 3])
     twice = naming(TRUTH, paths=(*mine.paths[:99], mine.paths[0]))
+    again = naming([*TRUTH, 1], truth=[*TRUTH, 1], paths=(*mine.paths, mine.paths[0]))
     for champion, message in [
+        (again, "100 and 101 images"),
         (fewer, "100 and 99 images"),
         (others, "not the same, such as '0099.png'"),
         (altered, "image '0099.png' has another content"),
@@ -187,3 +189,8 @@ def test_paired_interval_draws_whole_groups():
     alone_low, alone_high = paired_interval(difference, tuple(map(str, range(100))), 2000, 0)
     assert (low, high) == (0.0, pytest.approx(0.3, abs=0.1))
     assert high - low > alone_high - alone_low
+
+
+def test_paired_interval_weighs_images_not_groups():
+    # Every image alike: however unequal the groups drawn, the mean is 1.
+    assert paired_interval(np.ones(10), ("a",) * 7 + ("b", "c", "d"), 200, 0) == (None, None)

@@ -135,10 +135,11 @@ def test_drawing_leaves_matplotlib_as_it_was(evidence):
 
 def test_a_refused_model_shows_why_at_the_top(evidence, make_scored):
     refused = judge(make_scored(skill=0), None, GateSettings())
-    page = Page(render_report(evidence, verdict=refused, version="4"))
+    page = Page(render_report(evidence, verdict=refused, version="4", notes=["Promoted past the gate by A."]))
     assert "Refused by the gate." in page.text
     for reason in refused.reasons:
         assert reason in page.text
+    assert "Promoted past the gate by A." in page.text
     assert page.text.count("✗ not met") == len(refused.reasons)
 
 
