@@ -234,7 +234,8 @@ def _whole(target: NDArray[np.float64], table: Ints) -> Ints:
 
 def _present(table: Ints) -> Ints:
     """Give 1 for each class that there is, else 0."""
-    return np.minimum(table.sum(axis=0), 1)
+    present: Ints = np.minimum(table.sum(axis=0), 1)
+    return present
 
 
 def _found(drawn: Mask | None) -> Mask:
