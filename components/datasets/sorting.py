@@ -13,8 +13,8 @@ _OVERHEAD = 50  # bytes that Python keeps for a byte string beside its content
 _LENGTH = struct.Struct("<I")
 
 
-def sorted_lines(lines: Iterable[bytes], run_bytes: int = RUN_BYTES) -> Iterator[bytes]:
-    """Give byte strings in ascending order, with about ``run_bytes`` of them in memory.
+def sorted_lines(lines: Iterable[bytes]) -> Iterator[bytes]:
+    """Give byte strings in ascending order, with about ``RUN_BYTES`` of them in memory.
 
     More are sorted in runs, which wait in temporary files and are merged. The input is consumed whole
     before the first line comes out.
@@ -25,7 +25,7 @@ def sorted_lines(lines: Iterable[bytes], run_bytes: int = RUN_BYTES) -> Iterator
     with ExitStack() as stack:
         files: list[IO[bytes]] = []
         last: list[bytes] = []
-        for run in _runs(lines, run_bytes):
+        for run in _runs(lines):
             if last:
                 files.append(stack.enter_context(scratch_file()))
                 _spill(last, files[-1])
@@ -34,13 +34,13 @@ def sorted_lines(lines: Iterable[bytes], run_bytes: int = RUN_BYTES) -> Iterator
         yield from heapq.merge(last, *map(_read_back, files))
 
 
-def _runs(lines: Iterable[bytes], run_bytes: int) -> Iterator[list[bytes]]:
+def _runs(lines: Iterable[bytes]) -> Iterator[list[bytes]]:
     run: list[bytes] = []
     held = 0
     for line in lines:
         run.append(line)
         held += len(line) + _OVERHEAD
-        if held >= run_bytes:
+        if held >= RUN_BYTES:
             yield run
             run, held = [], 0
     if run:

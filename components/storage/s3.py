@@ -17,6 +17,7 @@ from botocore.exceptions import (
     BotoCoreError,
     ClientError,
     HTTPClientError,
+    IncompleteReadError,
     NoCredentialsError,
     ResponseStreamingError,
 )
@@ -48,7 +49,7 @@ _CONFIG = Config(
 _MODELS = create_loader()  # what takes longest in making a client, and is the same for all
 _DENIED = frozenset({"AccessDenied", "ExpiredToken", "InvalidAccessKeyId", "InvalidToken", "SignatureDoesNotMatch"})
 _LOST = frozenset({"PreconditionFailed", "ConditionalRequestConflict", "412", "409"})
-_BROKEN_OFF = (HTTPClientError, BotoConnectionError, ResponseStreamingError, HTTPError)
+_BROKEN_OFF = (HTTPClientError, BotoConnectionError, IncompleteReadError, ResponseStreamingError, HTTPError)
 
 
 class S3Store(ObjectStore):

@@ -199,7 +199,8 @@ def test_delete_may_be_repeated(store: ObjectStore) -> None:
 
 def test_a_stream_that_fails_leaves_nothing(store: ObjectStore) -> None:
     class Failing:
-        pieces = [LARGE[: 9 << 20], LARGE[: 9 << 20]]
+        def __init__(self) -> None:
+            self.pieces = [LARGE[: 9 << 20], LARGE[: 9 << 20]]
 
         def read(self, size: int = -1, /) -> bytes:
             if not self.pieces:
