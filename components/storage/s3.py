@@ -78,7 +78,7 @@ class S3Store(ObjectStore):
                 answer = self._client.head_object(**self._at(key))
         except ObjectNotFound:
             return None
-        return ObjectInfo(key, answer["ContentLength"], answer["ETag"].strip('"'))
+        return self.info(key, answer)
 
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
         """List the bucket, a page of 1,000 objects at a time."""
@@ -145,6 +145,12 @@ class S3Store(ObjectStore):
         with self._translated(key):
             answer: dict[str, Any] = self._client.get_object(**self._at(key), **condition)
             return answer
+
+    def info(self, key: str, answer: dict[str, Any]) -> ObjectInfo:
+        """Read what the headers of an answer tell of an object."""
+        if "ContentLength" not in answer or "ETag" not in answer:  # headers that break off look complete
+            raise StorageError(f"{self._endpoint()} answered only in part for {self.uri}/{key}; try again")
+        return ObjectInfo(key, answer["ContentLength"], answer["ETag"].strip('"'))
 
     def _at(self, key: str) -> dict[str, str]:
         return {"Bucket": self.bucket, "Key": self._prefix + check_key(key, self.uri)}
@@ -244,7 +250,7 @@ class _Body(io.RawIOBase):
         self._store, self._key, self._position = store, key, 0
         answer = store.get(key)
         self._stream = answer["Body"]
-        self.info = ObjectInfo(key, answer["ContentLength"], answer["ETag"].strip('"'))
+        self.info = store.info(key, answer)
 
     def readable(self) -> bool:
         return True
@@ -265,18 +271,15 @@ class _Body(io.RawIOBase):
 
     def _read(self, amount: int) -> bytes:
         for _ in range(READ_ATTEMPTS):
-            try:
+            with suppress(*_BROKEN_OFF):
                 data: bytes = self._stream.read(amount)
-            except _BROKEN_OFF as error:
-                broken = error
-                self._reopen()
-                continue
-            self._position += len(data)
-            return data
+                if data or self._position >= self.info.size:
+                    self._position += len(data)
+                    return data
+            self._reopen()
         raise StorageError(
-            f"{self._store.uri}/{self._key} breaks off at byte {self._position} time and again "
-            f"({type(broken).__name__}); check the server"
-        ) from broken
+            f"{self._store.uri}/{self._key} breaks off at byte {self._position} time and again; check the server"
+        )
 
     def _reopen(self) -> None:
         self._stream.close()
