@@ -24,7 +24,7 @@ HALF_LENGTH = 82.0
 HALF_WIDTH = 12.5
 ROUNDED_RADIUS = 10.5
 ENLARGED_RADIUS = 52.0
-ROUNDED_SHARE = 0.02
+ROUNDED_SHARE = 0.015
 # At this scale a spindle is still ten pixels wide.
 WORKING_SCALE = 0.42
 # Distance, in widths of a cell, that stands for 'far from every cell'.

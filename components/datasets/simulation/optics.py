@@ -99,5 +99,5 @@ def phase_contrast(thickness: Field, scale: float) -> Field:
     narrow = blur(thickness, 3.2 * scale)
     change = 0.62 * wide + 0.62 * narrow - 1.1 * thickness
     # Halos stand out more than bodies; interference saturates, so neither goes without bound.
-    change *= np.where(change > 0.0, np.float32(1.35), np.float32(0.85))
+    change *= np.where(change > 0.0, np.float32(1.6), np.float32(0.8))
     return np.asarray(np.tanh(change), np.float32)

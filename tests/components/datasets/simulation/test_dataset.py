@@ -1,4 +1,5 @@
 import csv
+import signal
 import subprocess
 import sys
 import time
@@ -170,17 +171,18 @@ simulate(Path({folder!r}), images=60, modality=Modality.SINGLE_STACK, size=(64, 
 """
 
 
-def test_a_killed_simulation_leaves_whole_files_and_is_finished_by_the_same_call(tmp_path, drawn):
+def test_a_killed_simulation_leaves_whole_files_and_is_finished_by_the_same_call(tmp_path):
     folder = tmp_path / "killed"
-    process = subprocess.Popen([sys.executable, "-c", KILLED.format(folder=str(folder))], stderr=subprocess.DEVNULL)
-    while len(list(folder.rglob("*.png"))) < 3 and process.poll() is None:
-        time.sleep(0.01)
-    process.kill()
-    process.wait()
-    assert not (folder / "labels.csv").exists()
-    for path in folder.rglob("*.png"):
-        with Image.open(path) as image:
-            image.load()
+    for enough in (1, 4, 9):
+        process = subprocess.Popen([sys.executable, "-c", KILLED.format(folder=str(folder))], stderr=subprocess.DEVNULL)
+        while len(list(folder.rglob("*.png"))) < enough and process.poll() is None:
+            time.sleep(0.005)
+        process.kill()
+        killed = process.wait() == -signal.SIGKILL
+        assert (folder / "labels.csv").exists() is not killed
+        for path in folder.rglob("*.png"):
+            with Image.open(path) as image:
+                image.load()
     draw(folder, 60)
     draw(tmp_path / "undisturbed", 60)
     assert contents(folder) == contents(tmp_path / "undisturbed")
