@@ -7,6 +7,7 @@ derives it anew at the start of every operation, so that a crash anywhere leaves
 
 import json
 import tempfile
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,7 +19,7 @@ from components.errors import InputError, IntegrityError, RegistryError
 from components.evaluation.gates import Verdict, judge
 from components.evaluation.scored import Scored
 from components.evaluation.scoring import score_bundle
-from components.registry.versions import Alias, ModelVersion, Registry
+from components.registry.versions import Alias, ModelVersion, Registry, named
 from components.settings import GateSettings
 
 VERDICT_FILE = "verdict.json"
@@ -118,7 +119,7 @@ def promote(
         else:
             raise RegistryError(f"the champion of {name} changed {_ATTEMPTS} times while {which} was judged; try again")
         forced = override is not None and not verdict.passed
-        _record(registry, challenger, champion, verdict, exam, settings, override if forced else None, excuse)
+        _record(registry, challenger, champion, verdict, exam, settings, override, excuse)
         if verdict.passed or forced:
             _crown(registry, challenger, champion)
         return _result(registry, name, verdict.passed or forced, verdict.reasons, verdict, forced)
@@ -135,9 +136,10 @@ def rollback(registry: Registry, name: str, reason: str, by: str | None = None) 
     """
     with registry.lock(f"{name}.promotion"):
         champion = settle(registry, name)
+        versions = registry.existing(name)
         if champion is None:
             raise InputError(f"model {name} has no champion to roll back; promote a version first")
-        earlier = _earlier(registry, champion)
+        earlier = _earlier(versions, champion)
         if earlier is None:
             raise InputError(
                 f"version {champion.version} of {name} has no predecessor to roll back to; promote another version"
@@ -158,7 +160,7 @@ def withdraw(registry: Registry, name: str, version: str, reason: str) -> ModelV
     with registry.lock(f"{name}.promotion"):
         champion = settle(registry, name)
         if champion is not None and champion.version == version:
-            earlier = _earlier(registry, champion)
+            earlier = _earlier(registry.versions(name), champion)
             _dethrone(registry, champion, earlier, reason, None)
         return registry.champion(name)
 
@@ -168,12 +170,13 @@ def settle(registry: Registry, name: str) -> ModelVersion | None:
 
     ``previous`` is made to name the champion's predecessor, and ``challenger`` not to name the champion.
     """
-    champion = registry.champion(name)
-    earlier = _earlier(registry, champion) if champion else None
-    previous = registry.by_alias(name, Alias.PREVIOUS)
+    versions = registry.versions(name)
+    champion = named(versions, Alias.CHAMPION)
+    earlier = _earlier(versions, champion) if champion else None
+    previous = named(versions, Alias.PREVIOUS)
     if earlier is None and previous is not None:
         registry.drop_alias(name, Alias.PREVIOUS)
-    elif earlier is not None and _version(previous) != earlier.version:
+    elif earlier is not None and earlier != previous:
         registry.set_alias(earlier, Alias.PREVIOUS)
     if champion is None:
         return None
@@ -244,7 +247,7 @@ def _record(
         "split_id": exam.split_id,
         "settings": settings.model_dump(mode="json"),
         "time": now.isoformat(timespec="seconds"),
-        "forced": {"reason": override.reason, "by": override.by} if override else None,
+        "override": {"reason": override.reason, "by": override.by} if override else None,
         "champion_not_judged": excuse,
     }
     folder = f"verdicts/{challenger.version}/{now:%Y%m%dT%H%M%S.%f}"
@@ -252,7 +255,7 @@ def _record(
         file = Path(temporary) / VERDICT_FILE
         file.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
         registry.log_file(challenger, file, folder)
-    gate = "forced" if override else "passed" if verdict.passed else "refused"
+    gate = "passed" if verdict.passed else "forced" if override else "refused"
     tags = {
         VERDICT_TAG: f"{folder}/{VERDICT_FILE}",
         "gate": gate,
@@ -285,13 +288,10 @@ def _dethrone(
     settle(registry, champion.name)
 
 
-def _earlier(registry: Registry, champion: ModelVersion) -> ModelVersion | None:
+def _earlier(versions: Iterable[ModelVersion], champion: ModelVersion) -> ModelVersion | None:
     """Give the champion's predecessor, unless it was itself rolled back or deleted since."""
     number = champion.tags.get(PREDECESSOR_TAG)
-    for version in registry.versions(champion.name) if number else []:
-        if version.version == number and ROLLED_BACK_TAG not in version.tags:
-            return version
-    return None
+    return next((each for each in versions if each.version == number and ROLLED_BACK_TAG not in each.tags), None)
 
 
 def _result(
@@ -302,12 +302,13 @@ def _result(
     verdict: Verdict | None = None,
     forced: bool = False,
 ) -> Promotion:
+    versions = registry.versions(name)
     return Promotion(
         passed=passed,
         reasons=reasons,
         rules=tuple(_as_dict(verdict)["rules"]) if verdict else (),
-        champion=_version(registry.champion(name)),
-        previous=_version(registry.by_alias(name, Alias.PREVIOUS)),
+        champion=_version(named(versions, Alias.CHAMPION)),
+        previous=_version(named(versions, Alias.PREVIOUS)),
         forced=forced,
     )
 

@@ -2,7 +2,7 @@
 
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -183,29 +183,34 @@ class Registry:
         versions = self._search(f"name = '{name}'" if name else None)
         return sorted(versions, key=lambda version: (version.name, -int(version.version)))
 
+    def existing(self, name: str) -> list[ModelVersion]:
+        """Give the versions of a model, the newest first.
+
+        Raises:
+            InputError: if the registry holds no such model.
+        """
+        versions = self.versions(name)
+        if not versions:
+            others = sorted({version.name for version in self.versions()})
+            raise InputError(f"the registry holds no model '{name}'; it holds {', '.join(others) or 'none yet'}")
+        return versions
+
     def show(self, name: str, which: str) -> ModelVersion:
         """Give a version by its number or alias.
 
         Raises:
             InputError: if the registry holds no such model or version.
         """
-        versions = self.versions(name)
-        if not versions:
-            others = sorted({version.name for version in self.versions()})
-            raise InputError(f"the registry holds no model '{name}'; it holds {', '.join(others) or 'none yet'}")
+        versions = self.existing(name)
         for version in versions:
             if which in {version.version, *version.aliases}:
                 return version
         known = ", ".join(version.version for version in versions)
         raise InputError(f"model {name} has no version or alias '{which}'; its versions are {known}")
 
-    def by_alias(self, name: str, alias: Alias) -> ModelVersion | None:
-        """Give the version that an alias names, None if it names none."""
-        return next((version for version in self.versions(name) if alias in version.aliases), None)
-
     def champion(self, name: str) -> ModelVersion | None:
         """Give the version that serves, None if none was promoted yet."""
-        return self.by_alias(name, Alias.CHAMPION)
+        return named(self.versions(name), Alias.CHAMPION)
 
     def set_alias(self, version: ModelVersion, alias: Alias) -> None:
         """Point an alias at a version, away from the one it named before."""
@@ -297,6 +302,11 @@ class Registry:
 
     def _calling(self, doing: str) -> "AbstractContextManager[MlflowClient]":
         return tracking.calling(self.uri, doing)
+
+
+def named(versions: Iterable[ModelVersion], alias: Alias) -> ModelVersion | None:
+    """Give the one of a model's versions that has the alias, None if none has."""
+    return next((version for version in versions if alias in version.aliases), None)
 
 
 def _pages(client: "MlflowClient", condition: str | None) -> "Iterator[MlflowVersion]":

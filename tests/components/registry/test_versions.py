@@ -8,7 +8,7 @@ import pytest
 from components import tracking
 from components.bundle import read_bundle
 from components.errors import InputError, IntegrityError, RegistryError
-from components.registry.versions import Alias, Registry
+from components.registry.versions import Alias, Registry, named
 
 BundleOf = Callable[..., Path]
 WORSE = (1, 1, 2, 2, 3, 3, 4, 3)
@@ -53,7 +53,7 @@ def test_registering_the_champion_again_makes_it_no_challenger(registry: Registr
     registry.set_alias(champion, Alias.CHAMPION)
     challenger = registry.register(bundle_of(WORSE)).version
     assert registry.register(bundle_of()).version.aliases == (Alias.CHAMPION,)
-    assert registry.by_alias(challenger.name, Alias.CHALLENGER) == challenger
+    assert named(registry.versions(challenger.name), Alias.CHALLENGER) == challenger
 
 
 def test_files_become_artifacts_of_the_given_run(registry: Registry, bundle_of: BundleOf):
