@@ -63,7 +63,9 @@ def serve(options: argparse.Namespace) -> None:
     from serving.listener import bind
     from serving.logs import configure
 
-    listener = bind(settings.host, settings.port)
+    listener = bind(settings.host, settings.port, "--port")
+    # gRPC takes no socket that is bound already, so this one only tells early that the port is taken.
+    bind(settings.host, settings.grpc_port, "--grpc-port").close()
     (options.folder / STATUS_FILE).unlink(missing_ok=True)
     configure(options.log)
     import_kserve()

@@ -7,7 +7,7 @@ from components.errors import EndpointUnavailable
 BACKLOG = 2048
 
 
-def bind(host: str, port: int) -> socket.socket:
+def bind(host: str, port: int, flag: str) -> socket.socket:
     """Take a port, before anything slow is done; connections wait until the server accepts them.
 
     Raises:
@@ -16,10 +16,17 @@ def bind(host: str, port: int) -> socket.socket:
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listener = socket.socket(family, kind, protocol)
+    except OSError as error:
+        raise _unusable(host, port, flag, error) from error
+    try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
         listener.listen(BACKLOG)
     except OSError as error:
-        message = f"cannot listen on {host}:{port} ({error.strerror}); give another --host or --port"
-        raise EndpointUnavailable(message) from error
+        listener.close()
+        raise _unusable(host, port, flag, error) from error
     return listener
+
+
+def _unusable(host: str, port: int, flag: str, error: OSError) -> EndpointUnavailable:
+    return EndpointUnavailable(f"cannot listen on {host}:{port} ({error.strerror}); give another --host or {flag}")
