@@ -188,7 +188,7 @@ def _quiet(log: TextIO) -> Iterator[None]:
 
 def pipeline_arguments(settings: Settings, source: str) -> dict[str, Any]:
     """Give the pipeline's parameters: the settings' sections, each as plain data."""
-    plain = settings.model_dump(mode="json")
+    plain = settings.model_dump(mode="json", exclude_none=True)  # KFP knows no null
     return {
         "source": source,
         "store": settings.store_uri,

@@ -40,6 +40,7 @@ def promote(
         gate = GateSettings.model_validate(settings)
         result = steps.promote(name, version, store, split_id, own.mlflow_uri, gate, own.home)
         page = own.home / "reports" / f"{name}-{version}.html"
+        page.parent.mkdir(parents=True, exist_ok=True)
         steps.write_version_report(name, version, own.mlflow_uri, own.home, page)
         shutil.copyfile(page, report_page.path)
         result["report"] = str(page)

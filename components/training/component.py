@@ -20,14 +20,16 @@ def train(
     from components.training import steps
 
     with step("train") as report:
+        own = load_settings()
         result = steps.train(
             store,
             split_id,
             learning_rate,
             TrainingSettings.model_validate(settings),
             Path(model.path),
-            load_settings().home,
+            own.home,
             Modality(modality),
+            own.mlflow_uri,
         )
         report(result)
     return (result,)

@@ -19,13 +19,15 @@ def search(store: str, split_id: str, settings: dict, training: dict, trials: ds
     from components.tuning import steps
 
     with step("search") as report:
+        own = load_settings()
         result = steps.search(
             store,
             split_id,
             SearchSettings.model_validate(settings),
             TrainingSettings.model_validate(training),
             Path(trials.path),
-            load_settings().home,
+            own.home,
+            own.mlflow_uri,
         )
         report(result)
     return result["best_lr"], result

@@ -1,14 +1,13 @@
 """`mscflow data`: versions of image sets."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from pipelines.cli.output import json_option, say, table
+from pipelines.cli.output import json_option, progress_shown, say, table
 
 if TYPE_CHECKING:
     from components.datasets.versions import DataRepository, VerifyReport
@@ -27,16 +26,7 @@ def _repository(settings: "Settings") -> "DataRepository":
     from components.datasets.versions import DataRepository
     from components.storage import open_store
 
-    return DataRepository(open_store(settings.store_uri), cache=settings.home / "cache" / "digests")
-
-
-@contextmanager
-def _progress_shown() -> Iterator[None]:
-    from components.events import observed
-    from pipelines.display import RunDisplay
-
-    with RunDisplay() as display, observed(display.observe):
-        yield
+    return DataRepository(open_store(settings.store_uri), cache=settings.home / "cache")
 
 
 @click.group()
@@ -92,20 +82,19 @@ def _take(
     layout: str | None,
     unlabelled: bool,
 ) -> None:
-    from components.datasets.steps import lineage_of
-
     from components.datasets.importers import find_images
+    from components.datasets.steps import lineage_name
     from components.events import Progress
     from components.settings import load_settings
     from components.storage import open_store
 
     settings = load_settings(modality=modality)
     origin = open_store(source, must_exist=True)
-    with _progress_shown():
+    with progress_shown():
         images = find_images(
             origin, modality=settings.modality if modality else None, unlabelled=unlabelled, layout=layout
         )
-        name = lineage_of(ref, source)
+        name = ref or lineage_name(source)
         progress = Progress("reading", total=len(images), unit="images")
         taken = _repository(settings).snapshot(
             origin, images, ref=name, message=message, extend=extend, progress=progress
@@ -213,7 +202,7 @@ def checkout(version: str, folder: Path, as_json: bool) -> None:
 
     repository = _repository(_settings())
     found = repository.resolve(version)
-    with _progress_shown():
+    with progress_shown():
         images = repository.checkout(found, folder, Progress("writing", total=None, unit="images"))
     answer = {"version": found, "folder": str(folder), "images": images}
     say(answer, as_json, lambda: click.echo(f"wrote {images} images to {folder}"))
@@ -232,7 +221,7 @@ def verify(version: str | None, as_json: bool) -> None:
 
     repository = _repository(_settings())
     found = None if version is None else repository.resolve(version)
-    with _progress_shown():
+    with progress_shown():
         report = repository.verify(found, Progress("hashing", total=None, unit="images"))
     answer = {
         "clean": report.clean,
@@ -272,7 +261,7 @@ def simulate(folder: Path, images: int, modality: str, seed: int, size: int | No
 
     chosen = load_settings(modality=modality).modality
     sizes: dict[str, Any] = {} if size is None else {"size": (size, size)}
-    with _progress_shown():
+    with progress_shown():
         made = simulation.simulate(folder, images=images, modality=chosen, seed=seed, **sizes)
     answer = {
         "folder": str(made.folder),

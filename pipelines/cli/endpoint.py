@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pipelines.cli.output import json_option, say, table
+from pipelines.cli.output import json_option, progress_shown, say, table
 
 if TYPE_CHECKING:
     from components.endpoint.client import Answer
@@ -96,18 +96,13 @@ def predict(
     """
     from components.endpoint.client import Client
     from components.endpoint.sources import expand
-    from components.events import Progress, observed
+    from components.events import Progress
     from components.settings import load_settings
-    from pipelines.display import RunDisplay
 
     settings = load_settings(modality=modality)
     paths = expand(images)
     answers: list[Answer] = []
-    with (
-        Client(url or _own_url(settings)) as client,
-        RunDisplay() as display,
-        observed(display.observe),
-    ):
+    with Client(url or _own_url(settings)) as client, progress_shown():
         progress = Progress("asking", total=len(paths), unit="images")
         contents = ((str(path), _read(path)) for path in paths)
         for answer in client.stream(model or settings.modality.model_name, contents):

@@ -183,5 +183,6 @@ def report(version: str, name: str, output: Path | None, as_json: bool) -> None:
     settings = _settings()
     number = steps.show(name, version, settings.mlflow_uri)["version"]
     page = output or settings.home / "reports" / f"{name}-{number}.html"
+    page.parent.mkdir(parents=True, exist_ok=True)
     steps.write_version_report(name, number, settings.mlflow_uri, settings.home, page)
     say({"model": name, "version": number, "report": str(page)}, as_json, lambda: click.echo(f"wrote {page}"))

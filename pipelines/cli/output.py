@@ -1,7 +1,8 @@
 """How commands answer: one JSON object for machines, a table for people."""
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import click
@@ -12,6 +13,16 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 def json_option(command: Command) -> Command:
     """Add ``--json`` to a command."""
     return click.option("--json", "as_json", is_flag=True, help="Print one JSON object, for machines.")(command)
+
+
+@contextmanager
+def progress_shown() -> Iterator[None]:
+    """Show on standard error what this process reports while it works."""
+    from components.events import observed
+    from pipelines.display import RunDisplay
+
+    with RunDisplay() as display, observed(display.observe):
+        yield
 
 
 def say(result: Any, as_json: bool, render: Callable[[], None]) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from components.errors import GateRefused, InputError
-from pipelines.cli.output import json_option
+from pipelines.cli.output import json_option, progress_shown, say, table
 
 if TYPE_CHECKING:
     from components.settings import Settings
@@ -124,8 +124,9 @@ def demo(images: int, assignments: tuple[str, ...], as_json: bool, **given: Any)
     ports = {name: port for name, port in DEMO_PORTS.items() if given[name] is None}
     settings = _load(given, assignments, home=home, data={"ref": "demo"}, serving=ports)
     folder = settings.home / f"cultures-{images}"
-    click.echo(f"simulating {images} culture images in {folder}", err=True)
-    simulate(folder, images=images, modality=Modality.SINGLE_STACK, seed=0)
+    click.echo(f"simulating {images} culture images in {_relative(folder)}", err=True)
+    with progress_shown():
+        simulate(folder, images=images, modality=Modality.SINGLE_STACK, seed=0)
     _run(settings, str(folder), as_json)
 
 
@@ -140,8 +141,6 @@ def _run(settings: "Settings", source: str, as_json: bool) -> None:
         for step in done.cached:
             display.cached(step)
     answer = _answer(done, settings)
-    from pipelines.cli.output import say
-
     say(answer, as_json, lambda: _show(answer, settings))
     if not answer["gate"]["passed"]:
         raise GateRefused("the gate refused the model: " + "; ".join(answer["gate"]["reasons"]))
@@ -179,8 +178,6 @@ def _answer(done: "PipelineRun", settings: "Settings") -> dict[str, Any]:
 
 def _show(answer: dict[str, Any], settings: "Settings") -> None:
     """The run's outcome for people."""
-    from pipelines.cli.output import table
-
     metrics, gate, model = answer["metrics"], answer["gate"], answer["model"]
     parts = answer["split"]
     table(
