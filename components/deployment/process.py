@@ -26,7 +26,7 @@ CLOCK_SECONDS = 2.0
 POLL_SECONDS = 0.05
 STOP_SECONDS = 40.0
 
-# Kept, because a Popen object that goes away while its process runs complains.
+# Kept, because a Popen object that goes away before its process was seen to end complains.
 _started: list[subprocess.Popen[bytes]] = []
 
 
@@ -114,6 +114,8 @@ def stop(folder: Path, timeout: float = STOP_SECONDS) -> bool:
     handle = _handle(recorded) if recorded else None
     if handle is not None:
         _end(handle, timeout)
+    for child in _started:
+        child.poll()
     for name in (PROCESS_FILE, STATUS_FILE):
         (folder / name).unlink(missing_ok=True)
     return handle is not None
