@@ -137,14 +137,14 @@ class GateSettings(Section):
 class ServingSettings(Section):
     """Where the endpoint listens and how much it takes at once."""
 
-    host: str = "127.0.0.1"
-    port: Port = 8080
-    grpc_port: Port = 8081
+    host: str = Field("127.0.0.1", description="address to listen on")
+    port: Port = Field(8080, description="port of REST; 0 takes a free one")
+    grpc_port: Port = Field(8081, description="port of gRPC; 0 takes a free one")
     threads: int = Field(2, ge=1, description="requests that are decoded and inferred at once")
     inference_threads: int = Field(1, ge=1, description="threads that share the inference of one request")
     queue: int = Field(64, ge=1, description="requests that may wait; more are answered 503")
-    max_image_bytes: int = Field(50_000_000, ge=1)
-    max_pixels: int = Field(100_000_000, ge=1)
+    max_image_bytes: int = Field(50_000_000, ge=1, description="bytes of one encoded image")
+    max_pixels: int = Field(100_000_000, ge=1, description="pixels of one image, checked before it is decoded")
     max_images: int = Field(32, ge=1, description="images that one request may hold")
     start_timeout: float = Field(120.0, gt=0, description="seconds that the endpoint may take to get ready")
 

@@ -23,6 +23,7 @@ from kserve.protocol.dataplane import DataPlane
 from kserve.protocol.rest.server import RESTServer, metrics_handler
 from kserve.protocol.rest.v2_endpoints import V2Endpoints
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from serving.loaded import Limits
 from serving.model import Answer, Repository
@@ -66,7 +67,7 @@ class Rest(RESTServer):
         listener: socket.socket,
         grace: int,
     ) -> None:
-        self._app = FastAPI(title="mscflow endpoint", docs_url=None, redoc_url=None)
+        self._app = FastAPI(title="mscflow endpoint", openapi_url=None, docs_url=None, redoc_url=None)
         super().__init__(self._app, dataplane, None, http_port=listener.getsockname()[1], grace_period=grace)
         self.port: int = listener.getsockname()[1]
         self._server = _Server(self.config)
@@ -203,6 +204,8 @@ async def _read_body(request: Request, most: int) -> bytes:
                 if size > most:
                     raise TooLarge(message, reason="too_large")
                 chunks.append(chunk)
+    except ClientDisconnect as error:
+        raise Refusal("the client left before its body was read", reason="disconnected") from error
     except TimeoutError as error:
         raise TooSlow(f"the body did not arrive within {BODY_SECONDS} s; send it again", reason="too_slow") from error
     return b"".join(chunks)

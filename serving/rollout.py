@@ -18,7 +18,7 @@ from components.endpoint.files import (
     read_desired,
     write_status,
 )
-from components.errors import DeploymentError
+from components.errors import DeploymentError, StorageError
 from serving.loaded import LoadedModel, ModelRejected
 from serving.model import Repository, ServedModel
 
@@ -91,9 +91,9 @@ class Rollout:
         )
         try:
             write_status(self._folder, status)
-        except OSError as error:
+        except StorageError as error:
             # A full disk must not stop an endpoint that serves.
-            log.error("status.json cannot be written: %s", error)
+            log.error("%s", error)
 
     async def _apply(self) -> None:
         try:

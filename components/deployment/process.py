@@ -9,13 +9,12 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import IO
 
 import msgspec
 import psutil
 
 from components.endpoint.files import STATUS_FILE, Status, read_status
-from components.errors import DeploymentError, EndpointUnavailable
+from components.errors import DeploymentError, EndpointUnavailable, StorageError
 from components.settings import ServingSettings
 
 PROCESS_FILE = "process.json"
@@ -65,22 +64,23 @@ def launch(folder: Path, settings: ServingSettings, *, foreground: bool = False)
         folder: The endpoint's folder.
         settings: Where it listens and how much it takes.
         foreground: Whether it belongs to the terminal: gets its Ctrl-C, and logs to it.
+
+    Raises:
+        StorageError: if the disk is full or read-only.
     """
     given = options(settings)
     # -P keeps a folder named `serving` in the working directory from being taken for ours.
     command = [sys.executable, "-P", "-m", "serving", "--folder", str(folder), *given]
-    if foreground:
-        process = subprocess.Popen(command)
-    else:
-        with (folder / STARTUP_FILE).open("wb") as output:
-            process = _detached([*command, "--log", str(folder / LOG_FILE)], output)
-    _started.append(process)
     try:
-        started = psutil.Process(process.pid).create_time()
-    except psutil.NoSuchProcess:
-        started = time.time()
-    record = msgspec.json.encode(EndpointProcess(process.pid, started, given))
-    (folder / PROCESS_FILE).write_bytes(record)
+        process = subprocess.Popen(command) if foreground else _detached(command, folder)
+        _started.append(process)
+        try:
+            _record(folder, process.pid, given)
+        except BaseException:
+            process.kill()  # nobody would find it again
+            raise
+    except OSError as error:
+        raise StorageError(f"the endpoint cannot be started in {folder}: {error}") from error
     return process
 
 
@@ -141,17 +141,26 @@ def _handle(recorded: EndpointProcess) -> psutil.Process | None:
         return None
 
 
-def _detached(command: list[str], output: IO[bytes]) -> subprocess.Popen[bytes]:
+def _detached(command: list[str], folder: Path) -> subprocess.Popen[bytes]:
     """Start a process that outlives this one and its terminal."""
     environment = {name: value for name, value in os.environ.items() if name != "MSCFLOW_EVENTS"}
-    return subprocess.Popen(
-        command,
-        stdin=subprocess.DEVNULL,
-        stdout=output,
-        stderr=subprocess.STDOUT,
-        start_new_session=True,
-        env=environment,
-    )
+    with (folder / STARTUP_FILE).open("wb") as output:
+        return subprocess.Popen(
+            [*command, "--log", str(folder / LOG_FILE)],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            env=environment,
+        )
+
+
+def _record(folder: Path, pid: int, given: list[str]) -> None:
+    try:
+        started = psutil.Process(pid).create_time()
+    except psutil.NoSuchProcess:
+        started = time.time()
+    (folder / PROCESS_FILE).write_bytes(msgspec.json.encode(EndpointProcess(pid, started, given)))
 
 
 def _last_words(folder: Path) -> str:

@@ -13,7 +13,7 @@ from typing import Literal
 
 import msgspec
 
-from components.errors import DeploymentError
+from components.errors import DeploymentError, StorageError
 
 DESIRED_FILE = "desired.json"
 STATUS_FILE = "status.json"
@@ -100,7 +100,11 @@ def read_desired(folder: Path) -> Desired:
 
 
 def write_desired(folder: Path, models: dict[str, WantedModel]) -> Desired:
-    """Ask the server to serve these models, and no others."""
+    """Ask the server to serve these models, and no others.
+
+    Raises:
+        StorageError: if the disk is full or read-only.
+    """
     desired = Desired(models=models, generation=uuid.uuid4().hex)
     _replace(folder / DESIRED_FILE, desired)
     return desired
@@ -118,14 +122,21 @@ def read_status(folder: Path) -> Status | None:
 
 
 def write_status(folder: Path, status: Status) -> None:
-    """Replace ``status.json``."""
+    """Replace ``status.json``.
+
+    Raises:
+        StorageError: if the disk is full or read-only.
+    """
     _replace(folder / STATUS_FILE, status)
 
 
 def _replace(path: Path, content: msgspec.Struct) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with temporary.open("wb") as file:
-        file.write(msgspec.json.format(msgspec.json.encode(content), indent=2) + b"\n")
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    try:
+        with temporary.open("wb") as file:
+            file.write(msgspec.json.format(msgspec.json.encode(content), indent=2) + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        raise StorageError(f"{path} cannot be written ({error.strerror}); make room or mend its permissions") from error

@@ -21,7 +21,7 @@ from components.bundle import KnownAnswer
 from components.deployment import local, process
 from components.endpoint.client import Client
 from components.endpoint.files import DESIRED_FILE, read_desired
-from components.errors import DeploymentError, EndpointUnavailable, UnfitModel
+from components.errors import DeploymentError, EndpointUnavailable, StorageError, UnfitModel
 from components.settings import ServingSettings
 
 MODEL = "confluence-single-stack"
@@ -220,3 +220,13 @@ def test_a_server_in_the_foreground_takes_rollouts_and_ends_with_ctrl_c(
     while local.status(home)["running"] and time.monotonic() < deadline:
         time.sleep(0.05)
     assert local.status(home) == {"running": False}
+
+
+def test_a_home_that_cannot_be_written_is_told(tmp_path: Path, free_ports: ServingSettings) -> None:
+    (tmp_path / "home").write_text("a file")
+    with pytest.raises(StorageError, match=r"endpoint cannot be made .*; give another --home"):
+        local.roll_out(tmp_path / "home", free_ports, {})
+    folder = local.folder_of(tmp_path / "another")
+    (folder / process.STARTUP_FILE).mkdir()
+    with pytest.raises(StorageError, match="the endpoint cannot be started in"):
+        local.roll_out(tmp_path / "another", free_ports, {})

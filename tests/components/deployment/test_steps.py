@@ -9,6 +9,7 @@ import pytest
 from components.bundle import KnownAnswer
 from components.deployment import local, steps
 from components.errors import DeploymentError, EndpointUnavailable, InputError, UnfitModel
+from components.registry.promotion import PREDECESSOR_TAG
 from components.registry.versions import Alias, Registry
 from components.settings import ServingSettings
 
@@ -26,7 +27,7 @@ def release(sqlite_uri: str, tmp_path: Path, make_bundle: Callable[..., str]) ->
         make_bundle(folder, **options)
         version = registry.register(folder).version
         before = registry.champion(MODEL)
-        registry.tag(version, {"predecessor": before.version if before else None})
+        registry.tag(version, {PREDECESSOR_TAG: before.version if before else None})
         registry.set_alias(version, Alias.CHAMPION)
         return version.version
 
