@@ -1,6 +1,7 @@
 """The report's plots, as inline SVG that takes its colours from the page, so that it follows dark and light."""
 
 import io
+import math
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -92,19 +93,19 @@ def _inline(svg: str, name: str, description: str) -> Markup:
     return Markup(f'{opening} role="img" aria-label="{label}"><title>{label}</title>{rest}')  # noqa: S704  only our own text
 
 
-def search_plot(search: Search) -> Markup:
-    """Plot the trials' results over the learning rate."""
-    finished = [trial for trial in search.trials if trial.value is not None and trial.state.lower() == "complete"]
-    pruned = [trial for trial in search.trials if trial.value is not None and trial not in finished]
+def search_plot(search: Search, chosen: float) -> Markup:
+    """Plot the trials' results over the learning rate, with the one that the model was then trained at marked."""
+    tried = [trial for trial in search.trials if trial.value is not None]
+    complete = [trial for trial in tried if trial.state.lower() == "complete"]
     with _plot("search", "Validation loss of each trial over its learning rate") as plot:
         axes = plot.axes
         axes.set_xscale("log")
-        _dots(axes, pruned, marker="x", color=_MUTED, label="pruned early", linestyle="none")
-        _dots(axes, finished, marker="o", color=_FIRST, label="complete", linestyle="none")
-        if finished:
-            best = min(finished, key=lambda trial: trial.value or 0.0)
-            ring = {"marker": "o", "markersize": 13, "markerfacecolor": "none", "linestyle": "none"}
-            _dots(axes, [best], color=_SECOND, label=f"best: {best.lr:.2g}", **ring)
+        stopped = [trial for trial in tried if trial not in complete]
+        _dots(axes, stopped, marker="x", color=_MUTED, label="stopped early", linestyle="none")
+        _dots(axes, complete, marker="o", color=_FIRST, label="complete", linestyle="none")
+        ring = {"marker": "o", "markersize": 13, "markerfacecolor": "none", "linestyle": "none"}
+        marked = [trial for trial in tried if math.isclose(trial.lr, chosen, rel_tol=1e-6)][:1]
+        _dots(axes, marked, color=_SECOND, label=f"chosen: {chosen:.2g}", **ring)
         axes.set(xlabel="learning rate (log scale)", ylabel="validation loss (nats)")
         axes.legend()
     return plot.svg

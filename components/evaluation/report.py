@@ -119,7 +119,7 @@ def _plots(evidence: Evidence) -> dict[str, Markup]:
         drawn["loss"] = plots.loss_plot(evidence.history, evidence.best_epoch)
         drawn["accuracy"] = plots.accuracy_plot(evidence.history, evidence.best_epoch)
     if evidence.search and any(trial.value is not None for trial in evidence.search.trials):
-        drawn["search"] = plots.search_plot(evidence.search)
+        drawn["search"] = plots.search_plot(evidence.search, evidence.model.learning_rate)
     return drawn
 
 

