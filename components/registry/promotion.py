@@ -11,16 +11,17 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from components.errors import InputError, IntegrityError, RegistryError
-from components.evaluation.gates import Verdict, judge
-from components.evaluation.scored import Scored
-from components.evaluation.scoring import score_bundle
+from components.evaluation.gates import Rule, Verdict, judge
 from components.registry.versions import Alias, ModelVersion, Registry, named
 from components.settings import GateSettings
+
+if TYPE_CHECKING:
+    from components.evaluation.scored import Scored
 
 VERDICT_FILE = "verdict.json"
 PREDECESSOR_TAG, ROLLED_BACK_TAG, VERDICT_TAG = "predecessor", "rolled_back", "verdict"
@@ -42,8 +43,10 @@ class Exam:
     split_id: str
     home: Path
 
-    def score(self, registry: Registry, version: ModelVersion) -> Scored:
+    def score(self, registry: Registry, version: ModelVersion) -> "Scored":
         """Score a version's bundle, as the registry holds it now, on the test images."""
+        from components.evaluation.scoring import score_bundle
+
         bundle = registry.download(version.name, version.version, self.home / "models")
         return score_bundle(self.store_uri, self.split_id, bundle, self.home / "cache")
 
@@ -75,7 +78,7 @@ class Promotion:
 
     passed: bool
     reasons: tuple[str, ...]
-    rules: tuple[dict[str, Any], ...]
+    rules: tuple[Rule, ...]
     champion: str | None
     previous: str | None
     forced: bool = False
@@ -198,8 +201,7 @@ def read_verdict(registry: Registry, version: ModelVersion) -> dict[str, Any] | 
 
 def as_verdict(record: dict[str, Any]) -> Verdict:
     """Give the gate's verdict within what ``read_verdict`` gave."""
-    rules = [{**rule, "name": rule["rule"]} for rule in record["rules"]]
-    return msgspec.convert({**record, "rules": rules}, Verdict)
+    return msgspec.convert(record, Verdict)
 
 
 def _judged(
@@ -239,8 +241,8 @@ def _record(
     """Keep the verdict with the version; earlier verdicts stay."""
     now = datetime.now(UTC)
     content = {
-        **_as_dict(verdict),
-        "name": challenger.name,
+        **msgspec.to_builtins(verdict),
+        "model": challenger.name,
         "version": challenger.version,
         "champion_version": _version(champion),
         "champion_data_version": champion.data_version if champion else None,
@@ -306,17 +308,11 @@ def _result(
     return Promotion(
         passed=passed,
         reasons=reasons,
-        rules=tuple(_as_dict(verdict)["rules"]) if verdict else (),
+        rules=verdict.rules if verdict else (),
         champion=_version(named(versions, Alias.CHAMPION)),
         previous=_version(named(versions, Alias.PREVIOUS)),
         forced=forced,
     )
-
-
-def _as_dict(verdict: Verdict) -> dict[str, Any]:
-    found: dict[str, Any] = msgspec.to_builtins(verdict)
-    found["rules"] = [{"rule": rule.pop("name"), **rule} for rule in found["rules"]]
-    return found
 
 
 def _version(version: ModelVersion | None) -> str | None:

@@ -1,9 +1,10 @@
 """The registry's steps, and what the command line does with models, as plain functions."""
 
 import os
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from components.bundle import EVIDENCE_FILE
 from components.registry import promotion
@@ -56,7 +57,7 @@ def promote(
         override: Promotes a refused version, too.
 
     Returns:
-        The fields of ``components.registry.promotion.Promotion``.
+        The fields of ``components.registry.promotion.Promotion``, JSON-able.
 
     Raises:
         InputError: if there is no such version.
@@ -66,8 +67,8 @@ def promote(
     registry = Registry(mlflow_uri, home)
     split = split_id or registry.show(name, version).split_id or ""
     exam = promotion.Exam(store_uri, split, home)
-    done = asdict(promotion.promote(registry, name, version, exam, gate, override))
-    return {**done, "reasons": list(done["reasons"]), "rules": list(done["rules"])}
+    done: dict[str, Any] = msgspec.to_builtins(promotion.promote(registry, name, version, exam, gate, override))
+    return done
 
 
 def rollback(name: str, mlflow_uri: str, home: Path, reason: str, by: str | None = None) -> dict[str, Any]:

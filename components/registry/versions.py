@@ -2,13 +2,13 @@
 
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from components import tracking
 from components.bundle import BUNDLE_FILE, Bundle, read_bundle
@@ -167,7 +167,7 @@ class Registry:
 
     def find(self, name: str, digest: str) -> ModelVersion | None:
         """Give the version of a model that has this digest, None if there is none."""
-        matches = self._search(f"name = '{name}' and tag.digest = '{digest}'")
+        matches = self._search(name, f"tag.digest = '{digest}'")
         return min(matches, key=lambda version: int(version.version), default=None)
 
     def _first_of(self, name: str, digest: str) -> ModelVersion:
@@ -180,7 +180,7 @@ class Registry:
         """Give the versions of one model or all, by name, the newest first."""
         if name and "'" in name:
             return []  # no model can be called that, and the filter could not say it
-        versions = self._search(f"name = '{name}'" if name else None)
+        versions = self._search(name)
         return sorted(versions, key=lambda version: (version.name, -int(version.version)))
 
     def existing(self, name: str) -> list[ModelVersion]:
@@ -295,10 +295,12 @@ class Registry:
             return tracking.lock_file(self.home / "locks" / f"{name}.lock")
         return nullcontext()
 
-    def _search(self, condition: str | None) -> list[ModelVersion]:
+    def _search(self, name: str | None, *further: str) -> list[ModelVersion]:
+        terms = [f"name = '{name}'", *further] if name else []
         with self._calling("listing models") as client:
-            aliases = _aliases(client)
-            return [_version(found, aliases) for found in _pages(client, condition)]
+            # Aliases first, so that each finds its version among those read next.
+            aliases = _aliases(client, name)
+            return [_version(found, aliases) for found in _pages(client.search_model_versions, " and ".join(terms))]
 
     def _calling(self, doing: str) -> "AbstractContextManager[MlflowClient]":
         return tracking.calling(self.uri, doing)
@@ -309,22 +311,22 @@ def named(versions: Iterable[ModelVersion], alias: Alias) -> ModelVersion | None
     return next((version for version in versions if alias in version.aliases), None)
 
 
-def _pages(client: "MlflowClient", condition: str | None) -> "Iterator[MlflowVersion]":
+def _aliases(client: "MlflowClient", name: str | None) -> dict[tuple[str, str], list[str]]:
+    found: dict[tuple[str, str], list[str]] = {}
+    for model in _pages(client.search_registered_models, f"name = '{name}'" if name else ""):
+        for alias, version in model.aliases.items():
+            found.setdefault((model.name, str(version)), []).append(alias)
+    return found
+
+
+def _pages(search: Callable[..., Any], condition: str) -> Iterator[Any]:
     token = None
     while True:
-        page = client.search_model_versions(condition, max_results=1000, page_token=token)
+        page = search(condition, max_results=1000, page_token=token)
         yield from page
         token = page.token
         if not token:
             return
-
-
-def _aliases(client: "MlflowClient") -> dict[tuple[str, str], list[str]]:
-    found: dict[tuple[str, str], list[str]] = {}
-    for model in client.search_registered_models(max_results=1000):
-        for alias, version in model.aliases.items():
-            found.setdefault((model.name, str(version)), []).append(alias)
-    return found
 
 
 def _version(found: "MlflowVersion", aliases: Mapping[tuple[str, str], list[str]]) -> ModelVersion:

@@ -101,7 +101,7 @@ def test_the_first_champion_has_no_predecessor(
     done = promote(registry, model_name, "challenger", exam, GATE)
     assert (done.passed, done.reasons, done.champion, done.previous) == (True, (), "1", None)
     assert state(registry, model_name) == {"champion": "1"}
-    figures = {rule["rule"]: rule["figure"] for rule in done.rules}
+    figures = {rule.name: rule.figure for rule in done.rules}
     assert figures["accuracy"] == 7 / 8  # the network errs on one grey of eight, on the images of the split
     assert figures["not worse than the champion"] is None
     version = registry.show(model_name, "1")
@@ -120,8 +120,8 @@ def test_a_better_challenger_takes_over(registry: Registry, bundle_of: BundleOf,
     assert state(registry, model_name) == {"champion": "1", "challenger": "2"}
     done = promote(registry, model_name, "2", exam, GATE)
     assert (done.passed, done.champion, done.previous) == (True, "2", "1")
-    (difference,) = (rule for rule in done.rules if rule["rule"] == "not worse than the champion")
-    assert difference["figure"] == pytest.approx(2 / 8)
+    (difference,) = (rule for rule in done.rules if rule.name == "not worse than the champion")
+    assert difference.figure == pytest.approx(2 / 8)
     assert state(registry, model_name) == {"champion": "2", "previous": "1"}
     assert registry.show(model_name, "2").tags["judged_against"] == "1"
 
