@@ -9,8 +9,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import grpc
 import httpx
 import pytest
+from kserve.protocol.grpc.grpc_predict_v2_pb2 import ModelInferRequest
+from kserve.protocol.grpc.grpc_predict_v2_pb2_grpc import GRPCInferenceServiceStub
 
 from components.bundle import KnownAnswer
 from components.endpoint.files import DESIRED_FILE, WantedModel, read_status, write_desired
@@ -81,6 +84,12 @@ def test_a_model_broken_at_start_leaves_the_server_alive_not_ready_and_saying_wh
         for response in (endpoint.predict(png()), endpoint.http.get(f"/v2/models/{MODEL}/ready")):
             assert response.status_code == 503
             assert "known.png was answered" in response.json()["error"]
+        with grpc.insecure_channel(endpoint.grpc) as channel, pytest.raises(grpc.RpcError) as caught:
+            GRPCInferenceServiceStub(channel).ModelInfer(ModelInferRequest(model_name=MODEL))
+        assert caught.value.code() == grpc.StatusCode.UNAVAILABLE
+        assert "known.png was answered" in caught.value.details()
+        assert ("retry-after", "5") in list(caught.value.trailing_metadata())
+
         assert not endpoint.deploy().ready
         assert "no model has been deployed to it" in endpoint.http.get("/v2/health/ready").json()["error"]
         assert endpoint.http.get("/v1/models").json() == {"models": []}

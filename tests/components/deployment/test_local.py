@@ -67,6 +67,12 @@ def test_models_are_started_swapped_and_undone(
         local.roll_out(home, free_ports, wanted("4", favour=4))
     assert read_desired(home / "endpoint").models[MODEL].version == "2"
 
+    os.kill(first.status.pid, signal.SIGSTOP)  # a server that hangs
+    with pytest.raises(DeploymentError, match=r"did not load within 0\.5 s; see .*server\.log"):
+        local.roll_out(home, free_ports.model_copy(update={"start_timeout": 0.5}), wanted("5"))
+    os.kill(first.status.pid, signal.SIGCONT)
+    assert answer(home, png()) == ("2", 2)
+
     other = "confluence-multi-stack"
     local.roll_out(home, free_ports, wanted("1", name=other))
     described = local.status(home)
