@@ -67,8 +67,9 @@ def promote(
     registry = Registry(mlflow_uri, home)
     split = split_id or registry.show(name, version).split_id or ""
     exam = promotion.Exam(store_uri, split, home)
-    done: dict[str, Any] = msgspec.to_builtins(promotion.promote(registry, name, version, exam, gate, override))
-    return done
+    done = promotion.promote(registry, name, version, exam, gate, override)
+    plain: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(done))
+    return plain
 
 
 def rollback(name: str, mlflow_uri: str, home: Path, reason: str, by: str | None = None) -> dict[str, Any]:

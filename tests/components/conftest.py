@@ -27,7 +27,7 @@ def empty_mlflow(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def sqlite_uri(empty_mlflow: Path, tmp_path: Path) -> str:
     """MLflow in a file, as a laptop has it."""
     path = tmp_path / "home" / "mlflow.db"
-    path.parent.mkdir()
+    path.parent.mkdir(exist_ok=True)
     shutil.copyfile(empty_mlflow, path)
     return f"sqlite:///{path}"
 

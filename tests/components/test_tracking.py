@@ -1,6 +1,11 @@
+import socket
 import subprocess
 import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -86,6 +91,65 @@ def test_a_server_that_is_down_is_one_sentence():
         "the MLflow server http://127.0.0.1:9 does not answer (opening it); start it, or unset MLFLOW_TRACKING_URI "
         "to use the local registry"
     )
+
+
+@contextmanager
+def wire_to(uri: str) -> Iterator[tuple[str, Callable[[], None]]]:
+    """A way to a server that can be cut: gives its URI, and what cuts it."""
+    target = urlsplit(uri)
+    listener = socket.create_server(("127.0.0.1", 0))
+    open_ends: list[socket.socket] = [listener]
+
+    def carry(source: socket.socket, sink: socket.socket) -> None:
+        with suppress(OSError):
+            while received := source.recv(65536):
+                sink.sendall(received)
+
+    def accept() -> None:
+        with suppress(OSError):
+            while True:
+                near = listener.accept()[0]
+                far = socket.create_connection((target.hostname, target.port))
+                open_ends.extend((near, far))
+                for ends in ((near, far), (far, near)):
+                    threading.Thread(target=carry, args=ends, daemon=True).start()
+
+    def cut() -> None:
+        for end in open_ends:
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+            end.close()
+
+    threading.Thread(target=accept, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}", cut
+    finally:
+        cut()
+
+
+@pytest.mark.slow
+def test_a_server_that_goes_away_in_mid_run_is_one_sentence(mlflow_server: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+    with (
+        wire_to(mlflow_server) as (uri, cut),
+        pytest.raises(RegistryError) as caught,
+        tracking.tracked_run(uri, "fit", kind="training") as run,
+    ):
+        cut()
+        run.log_metrics({"loss": 1.0})
+    assert str(caught.value).startswith(f"the MLflow server {uri} does not answer (logging metrics of run {run.id})")
+
+
+@pytest.mark.slow
+def test_what_failed_is_told_even_if_the_server_cannot_be(mlflow_server: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+    with (
+        wire_to(mlflow_server) as (uri, cut),
+        pytest.raises(ValueError, match="the real reason"),
+        tracking.tracked_run(uri, "fit", kind="training"),
+    ):
+        cut()
+        raise ValueError("the real reason")
 
 
 def test_passwords_do_not_reach_messages():

@@ -1,6 +1,7 @@
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import onnx
@@ -9,8 +10,13 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 from components.bundle import Bundle, KnownAnswer, file_digest, write_bundle
-from components.culture import CLASSES, Modality
+from components.culture import CLASSES, ConfluenceClass, Modality
+from components.datasets.source import SourceImage
+from components.datasets.splits import make_split
+from components.datasets.versions import DataRepository
 from components.imaging import Preprocessing
+from components.settings import SplitSettings
+from components.storage import open_store
 
 # Pictures come in eight greys, two a class, so that a model can be made to err on any eighth of them.
 GREYS = tuple(16 + 32 * level for level in range(8))
@@ -46,6 +52,12 @@ def tiny_network(answers: tuple[int, ...], path: Path) -> None:
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
     model.ir_version = 10
     onnx.save(model, path)
+
+
+@pytest.fixture(scope="session", name="tiny_network")
+def tiny_network_fixture() -> Callable[[tuple[int, ...], Path], None]:
+    """Gives ``tiny_network``."""
+    return tiny_network
 
 
 @pytest.fixture
@@ -85,3 +97,40 @@ def bundle_of(tmp_path: Path, model_name: str) -> BundleOf:
         return folder
 
     return make
+
+
+class Data(NamedTuple):
+    store: Path
+    first: str
+    first_split: str
+    second: str
+    second_split: str
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Data:
+    """Two data versions of one lineage, the second with six vessels more; eight greys a vessel."""
+    folder = tmp_path_factory.mktemp("data")
+    repository = DataRepository(open_store(folder / "store"))
+    splits = SplitSettings(test_fraction=0.34)
+    found = []
+    for vessels in (range(6), range(6, 12)):
+        images = draw_vessels(folder / "images", vessels)
+        taken = repository.snapshot(open_store(folder / "images"), images, ref="line", message="", extend=True)
+        found += [taken.version, make_split(repository, taken.version, "line", splits).id]
+    return Data(folder / "store", *found)
+
+
+def draw_vessels(folder: Path, vessels: range) -> list[SourceImage]:
+    noise = np.random.default_rng(vessels.start)
+    names = {}
+    for vessel in vessels:
+        for level, truth in enumerate(TRUTH):
+            path = folder / f"v{vessel}" / f"{level}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            grey = 16 + 32 * level + noise.integers(-4, 5, (32, 32, 1))
+            Image.fromarray(np.repeat(grey, 3, axis=2).astype(np.uint8)).save(path)
+            about = {"vessel": f"v{vessel}", "confluence_class": ConfluenceClass(truth)}
+            names[path.relative_to(folder).as_posix()] = about
+    stored = {info.key: info for info in open_store(folder).list()}
+    return [SourceImage(key=key, info=stored[key], path=key, metadata=about) for key, about in names.items()]

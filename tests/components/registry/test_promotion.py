@@ -4,23 +4,19 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
-import numpy as np
 import pytest
-from PIL import Image
 
 from components import tracking
-from components.culture import ConfluenceClass
-from components.datasets.source import SourceImage
-from components.datasets.splits import load_split, make_split
+from components.datasets.splits import load_split
 from components.datasets.versions import DataRepository
 from components.errors import InputError, IntegrityError, RegistryError
 from components.evaluation.scored import Scored
 from components.registry import promotion
 from components.registry.promotion import Exam, Override, promote, rollback, settle, withdraw
 from components.registry.versions import ModelVersion, Registry
-from components.settings import GateSettings, SplitSettings
+from components.settings import GateSettings
 from components.storage import open_store
 
 BundleOf = Callable[..., Path]
@@ -32,45 +28,8 @@ POOR = (1, 1, 1, 1, 1, 1, 1, 1)
 GATE = GateSettings()
 
 
-class Data(NamedTuple):
-    store: Path
-    first: str
-    first_split: str
-    second: str
-    second_split: str
-
-
-@pytest.fixture(scope="session")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Data:
-    """Two data versions of one lineage, the second with six vessels more; eight greys a vessel."""
-    folder = tmp_path_factory.mktemp("data")
-    repository = DataRepository(open_store(folder / "store"))
-    splits = SplitSettings(test_fraction=0.34)
-    found = []
-    for vessels in (range(6), range(6, 12)):
-        images = draw_vessels(folder / "images", vessels)
-        taken = repository.snapshot(open_store(folder / "images"), images, ref="line", message="", extend=True)
-        found += [taken.version, make_split(repository, taken.version, "line", splits).id]
-    return Data(folder / "store", *found)
-
-
-def draw_vessels(folder: Path, vessels: range) -> list[SourceImage]:
-    noise = np.random.default_rng(vessels.start)
-    names = {}
-    for vessel in vessels:
-        for level, truth in enumerate(PERFECT):
-            path = folder / f"v{vessel}" / f"{level}.png"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            grey = 16 + 32 * level + noise.integers(-4, 5, (32, 32, 1))
-            Image.fromarray(np.repeat(grey, 3, axis=2).astype(np.uint8)).save(path)
-            about = {"vessel": f"v{vessel}", "confluence_class": ConfluenceClass(truth)}
-            names[path.relative_to(folder).as_posix()] = about
-    stored = {info.key: info for info in open_store(folder).list()}
-    return [SourceImage(key=key, info=stored[key], path=key, metadata=about) for key, about in names.items()]
-
-
 @pytest.fixture
-def exam(data: Data, tmp_path: Path) -> Exam:
+def exam(data: Any, tmp_path: Path) -> Exam:
     return Exam(str(data.store), data.first_split, tmp_path / "home")
 
 
@@ -95,7 +54,7 @@ def make_champion(registry: Registry, bundle: Path, exam: Exam) -> ModelVersion:
 
 
 def test_the_first_champion_has_no_predecessor(
-    registry: Registry, bundle_of: BundleOf, model_name: str, exam: Exam, data: Data
+    registry: Registry, bundle_of: BundleOf, model_name: str, exam: Exam, data: Any
 ):
     registry.register(bundle_of(GOOD))
     done = promote(registry, model_name, "challenger", exam, GATE)
@@ -164,7 +123,7 @@ def test_the_champion_passes_without_being_judged_again(
 
 
 def test_both_are_judged_on_the_images_of_the_given_split(
-    local: Registry, bundle_of: BundleOf, model_name: str, exam: Exam, data: Data
+    local: Registry, bundle_of: BundleOf, model_name: str, exam: Exam, data: Any
 ):
     make_champion(local, bundle_of(GOOD, data_version=data.first, split_id=data.first_split), exam)
     local.register(bundle_of(PERFECT, data_version=data.second, split_id=data.second_split))
