@@ -1,6 +1,7 @@
 """The manifests of a store: each under the version id that its bytes have."""
 
 import hashlib
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import IO, NamedTuple
@@ -16,7 +17,9 @@ from components.storage import ObjectStore
 
 PREFIX = "manifests/"
 _SUFFIX = ".jsonl"
-_CHUNK = 1 << 20
+_NO_PATH = re.compile(r"(?:^|/)\.{0,2}(?:/|\Z)")  # a part that is empty, '.' or '..'
+_NO_NAME = re.compile(r"[\x00-\x1f\\]")
+_CHUNK = 1 << 18
 
 
 class RowKey(msgspec.Struct, frozen=True):
@@ -172,7 +175,7 @@ def _check_path(path: str) -> None:
         path.encode()
     except UnicodeEncodeError as error:
         raise DataError(f"the file name {path!a} is not UTF-8; rename the file") from error
-    if any(part in ("", ".", "..") for part in path.split("/")):
+    if _NO_PATH.search(path):
         raise DataError(f"the path {path!r} leaves its folder or names none; use relative paths without '.' and '..'")
-    if path != path.strip() or any(char < " " or char == "\\" for char in path):
+    if path != path.strip() or _NO_NAME.search(path):
         raise DataError(f"the path {path!r} has outer spaces, a backslash or control characters; rename the file")

@@ -1,12 +1,15 @@
 """What every object store can do."""
 
 import io
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
 from typing import ClassVar, NamedTuple, Protocol
 
 from components.errors import StorageError
+
+_NO_KEY = re.compile(r"\0|(?:^|/)\.{0,2}(?:/|\Z)")  # a part that is empty, '.' or '..'
 
 
 class Stream(Protocol):
@@ -172,6 +175,6 @@ def check_key(key: str, uri: str) -> str:
     Raises:
         StorageError: if it is absolute, empty, or climbs out of the store.
     """
-    if not key or "\0" in key or any(part in ("", ".", "..") for part in key.split("/")):
+    if _NO_KEY.search(key):
         raise StorageError(f"{key!r} names no object of {uri}: use a relative path without '.', '..' or empty parts")
     return key
