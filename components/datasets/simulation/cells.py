@@ -144,7 +144,8 @@ def _spine(along: Field, across: Field, half_length: float, half_width: float) -
     """Hold of a spindle: (width / distance from the spine) squared, tapering into thin processes."""
     x2 = (along / half_length) ** 2
     taper = np.clip(1.0 - x2, 0.0, None)
-    width = half_width * taper**3 + 1.0 / (1.0 + x2**3)
+    # Written out, because a power of 3 takes ten times as long as two products.
+    width = half_width * (taper * taper * taper) + 1.0 / (1.0 + x2 * x2 * x2)
     return np.asarray(width * width / (across * across + 0.3), np.float32)
 
 
@@ -167,7 +168,7 @@ def _add_spindle(floor: _Floor) -> None:
     dx, dy = floor.columns[where] - np.float32(column), floor.rows[where] - np.float32(row)
     along, across = cosine * dx + sine * dy, cosine * dy - sine * dx
     bent = across - np.float32(bend) * along * along
-    stretched = np.where(along > 0, along * np.float32(1.0 + skew), along * np.float32(1.0 - skew))
+    stretched = along + np.float32(skew) * np.abs(along)
     hold = _spine(stretched, bent, half_length, half_width)
     # Cells with room around them put out further processes; the sum of holds joins them with webs.
     for _ in range(branches):
@@ -246,7 +247,7 @@ def grow_layer(
 
 def _cut(floor: _Floor, shape: tuple[int, int], step: int) -> Layer:
     """Threshold the fields so that exactly the asked-for fraction is covered."""
-    distance = _refined(np.asarray(floor.best**-0.5, np.float32), step)[: shape[0], : shape[1]]
+    distance = _refined(np.asarray(1.0 / np.sqrt(floor.best), np.float32), step)[: shape[0], : shape[1]]
     seam = 1.0 - np.minimum(floor.second / floor.best, 1.0)
     if step > 1:
         seam = ndimage.uniform_filter(seam, 3)

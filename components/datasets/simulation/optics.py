@@ -97,7 +97,7 @@ def phase_contrast(thickness: Field, scale: float) -> Field:
     """Give the relative change of light that a phase makes: negative in bodies, positive in halos."""
     wide = blur(thickness, 13.0 * scale)
     narrow = blur(thickness, 3.2 * scale)
-    change = 0.62 * wide + 0.62 * narrow - 1.1 * thickness
+    change = 0.52 * wide + 0.62 * narrow - 1.1 * thickness
     # Halos stand out more than bodies; interference saturates, so neither goes without bound.
     change *= np.where(change > 0.0, np.float32(1.6), np.float32(0.8))
     return np.asarray(np.tanh(change), np.float32)
