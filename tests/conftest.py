@@ -2,12 +2,13 @@
 
 import io
 import json
+import os
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import pairwise
@@ -184,6 +185,30 @@ def s3_uri(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.delenv("AWS_PROFILE", raising=False)
     monkeypatch.delenv("AWS_SESSION_TOKEN", raising=False)
     return s3_server.make_bucket()
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 256 kB."""
+    with _mounted(tmp_path / "small disk", "size=256k") as folder:
+        yield folder
+
+
+@pytest.fixture
+def read_only_folder(tmp_path: Path) -> Iterator[Path]:
+    """A folder that not even root may write to."""
+    with _mounted(tmp_path / "read-only", "ro,size=256k") as folder:
+        yield folder
+
+
+@contextmanager
+def _mounted(folder: Path, options: str) -> Iterator[Path]:
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", options, "none", folder]
+    if os.geteuid() != 0 or subprocess.run(command, check=False, capture_output=True).returncode:
+        pytest.skip("only root may mount, and not in every container")
+    yield folder
+    subprocess.run(["umount", "-l", folder], check=True)
 
 
 def _start_seaweed(folder: Path) -> S3Server:

@@ -102,6 +102,19 @@ def test_what_is_missing_comes_back_with_the_next_snapshot(
     assert repository.verify().clean
 
 
+@pytest.mark.usefixtures("no_waiting")
+def test_what_a_power_failure_tore_is_mended_by_the_next_snapshot(
+    source: LocalStore, found: Find, tmp_path: Path
+) -> None:
+    repository = DataRepository(open_store(tmp_path / "store"), cache=tmp_path / "cache")
+    version = repository.snapshot(source, found(source), ref="main", message="").version
+    first, *_ = repository.records(version)
+    repository.store.write(blob_key(first.sha256), b"")
+    assert len(repository.verify().altered) == 1
+    repository.snapshot(source, found(source), ref="main", message="")
+    assert repository.verify().clean
+
+
 def test_a_store_that_was_never_used_is_clean(tmp_path: Path) -> None:
     report = DataRepository(open_store(tmp_path / "new")).verify()
     assert (report.clean, report.versions, report.checked) == (True, 0, 0)

@@ -11,7 +11,7 @@ from components.culture import ConfluenceClass
 from components.datasets.blobs import blob_key
 from components.datasets.source import SourceImage
 from components.datasets.versions import MOVE_ATTEMPTS, DataRepository
-from components.errors import ConflictError, DataError, IntegrityError
+from components.errors import ConflictError, DataError, IntegrityError, StorageError
 from components.storage import LocalStore, ObjectStore, open_store
 from components.storage.local import INTERNAL
 
@@ -223,6 +223,19 @@ def test_many_writers_at_once_all_survive(store: ObjectStore, found: Find, tmp_p
     assert sorted(entry.message for entry in log) == [f"batch {number}" for number in range(6)]
     assert {entry.version for entry in log} == set(versions)
     assert repository.verify().clean
+
+
+def test_a_full_disk_leaves_the_old_state(small_disk: Path, source: LocalStore, found: Find, tmp_path: Path) -> None:
+    repository = DataRepository(open_store(small_disk), cache=tmp_path / "cache")
+    before = repository.snapshot(source, found(source), ref="main", message="").version
+    source.write("large.png", bytes(1 << 20))
+    with pytest.raises(StorageError, match=r"No space left on device\); free some space"):
+        repository.snapshot(source, found(source), ref="main", message="")
+    assert repository.refs() == {"main": before}
+    assert repository.verify().clean
+    source.delete("large.png")
+    source.write("small.png", b"1")
+    assert repository.snapshot(source, found(source), ref="main", message="").images == 5
 
 
 @pytest.mark.parametrize("after", [0, 1, 3, 4])

@@ -48,28 +48,6 @@ def half_writer(store: LocalStore) -> Iterator[subprocess.Popen[bytes]]:
         process.kill()
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of 256 kB."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    with mounted(folder, "size=256k"):
-        yield folder
-
-
-class mounted:  # noqa: N801 - used like a function
-    def __init__(self, folder: Path, options: str) -> None:
-        self.folder, self.options = folder, options
-
-    def __enter__(self) -> None:
-        command = ["mount", "-t", "tmpfs", "-o", self.options, "none", str(self.folder)]
-        if os.geteuid() != 0 or subprocess.run(command, check=False, capture_output=True).returncode:
-            pytest.skip("only root may mount, and not in every container")
-
-    def __exit__(self, *_: object) -> None:
-        subprocess.run(["umount", "-l", str(self.folder)], check=True)
-
-
 def test_the_next_writer_removes_what_a_killed_one_left(
     store: LocalStore, half_writer: subprocess.Popen[bytes]
 ) -> None:
@@ -197,15 +175,12 @@ def test_a_limit_on_file_sizes_is_told(store: LocalStore) -> None:
     assert temporary_files(store) == []
 
 
-def test_a_read_only_folder_is_told(tmp_path: Path) -> None:
-    folder = tmp_path / "read-only"
-    folder.mkdir()
-    with mounted(folder, "ro,size=256k"):
-        store = open_store(folder, must_exist=True)
-        assert list(store.list()) == []
-        for use in (store.check_writable, lambda: store.write("k", b""), lambda: store.replace("k", b"", None)):
-            with pytest.raises(StorageError, match=r"read-only cannot be written \(Read-only file system\); mend"):
-                use()
+def test_a_read_only_folder_is_told(read_only_folder: Path) -> None:
+    store = open_store(read_only_folder, must_exist=True)
+    assert list(store.list()) == []
+    for use in (store.check_writable, lambda: store.write("k", b""), lambda: store.replace("k", b"", None)):
+        with pytest.raises(StorageError, match=r"cannot be written \(Read-only file system\); mend"):
+            use()
 
 
 def test_a_folder_without_permission_is_told(tmp_path: Path) -> None:
