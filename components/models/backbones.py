@@ -7,6 +7,7 @@ that a weights file of the whole network can be loaded into it.
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torchvision
@@ -22,6 +23,11 @@ IMAGENET_MEAN: Channels = (0.485, 0.456, 0.406)
 IMAGENET_STD: Channels = (0.229, 0.224, 0.225)
 
 
+# Share of each batch in the running statistics. Networks published for a million images move theirs
+# by 0.01 a step, so that after some hundred steps they would still hold ImageNet's.
+NORM_MOMENTUM = 0.1
+
+
 @dataclass(frozen=True)
 class Backbone:
     """One entry of the registry.
@@ -33,7 +39,7 @@ class Backbone:
         head: Prefixes of parameters in a weights file that belong to the published classifier and
             are left out.
         packaged: Gives the path of weights that an installed package carries.
-        torchvision: Name of torchvision's weights, as ``torchvision.models.get_weight`` takes it.
+        url: Where torchvision fetches its weights; the file's name ends in the first digits of its SHA-256.
         mean: Per-channel mean (of 0..1) that the published weights were trained with.
         std: The standard deviation that belongs to it.
     """
@@ -42,7 +48,7 @@ class Backbone:
     channels: int
     head: tuple[str, ...] = ()
     packaged: Callable[[], Path] | None = None
-    torchvision: str | None = None
+    url: str | None = None
     mean: Channels = IMAGENET_MEAN
     std: Channels = IMAGENET_STD
 
@@ -65,7 +71,8 @@ def _resnet50() -> nn.Module:
 
 
 def _mobilenet_v3() -> nn.Module:
-    return _without(torchvision.models.mobilenet_v3_large(), "avgpool", "classifier")
+    norm = partial(nn.BatchNorm2d, eps=0.001, momentum=NORM_MOMENTUM)
+    return _without(torchvision.models.mobilenet_v3_large(norm_layer=norm), "avgpool", "classifier")
 
 
 def _shufflenet_v2() -> nn.Module:
@@ -75,7 +82,9 @@ def _shufflenet_v2() -> nn.Module:
 def _efficientnet_lite0() -> nn.Module:
     # Without an image size the package pads by the size of its input, so that any size works. Its
     # stochastic depth is switched off: it is made for hundreds of epochs, not for tens.
-    network = _EfficientNetLite.from_name("efficientnet-lite0", image_size=None, drop_connect_rate=0.0)
+    network = _EfficientNetLite.from_name(
+        "efficientnet-lite0", image_size=None, drop_connect_rate=0.0, batch_norm_momentum=1 - NORM_MOMENTUM
+    )
     del network._avg_pooling, network._dropout, network._fc
     return network  # type: ignore[no-any-return]  # the package is untyped
 
@@ -98,14 +107,16 @@ BACKBONES: dict[str, Backbone] = {
         _mobilenet_v3,
         channels=960,
         head=("classifier.",),
-        torchvision="MobileNet_V3_Large_Weights.IMAGENET1K_V2",
+        url=torchvision.models.MobileNet_V3_Large_Weights.IMAGENET1K_V2.url,
     ),
-    "resnet50": Backbone(_resnet50, channels=2048, head=("fc.",), torchvision="ResNet50_Weights.IMAGENET1K_V2"),
+    "resnet50": Backbone(
+        _resnet50, channels=2048, head=("fc.",), url=torchvision.models.ResNet50_Weights.IMAGENET1K_V2.url
+    ),
     "shufflenet_v2": Backbone(
         _shufflenet_v2,
         channels=2048,
         head=("fc.",),
-        torchvision="ShuffleNet_V2_X2_0_Weights.IMAGENET1K_V1",
+        url=torchvision.models.ShuffleNet_V2_X2_0_Weights.IMAGENET1K_V1.url,
     ),
 }
 

@@ -6,6 +6,7 @@ import pickle
 import time
 import urllib.request
 from dataclasses import dataclass
+from http.client import HTTPException
 from importlib.metadata import packages_distributions, version
 from pathlib import Path
 from typing import IO
@@ -13,7 +14,6 @@ from urllib.parse import urlsplit
 
 import safetensors.torch
 import torch
-import torchvision
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
@@ -110,47 +110,48 @@ def _packaged(entry: Backbone) -> Weights | None:
 
 
 def _cached(entry: Backbone) -> Weights | None:
-    if entry.torchvision is None or not (path := _cache_path(entry.torchvision)).is_file():
+    if entry.url is None or not (path := _cache_path(entry.url)).is_file():
         return None
-    return _checked(entry.torchvision, path)
+    return _checked(path)
 
 
-def _cache_path(name: str) -> Path:
-    return Path(torch.hub.get_dir()) / "checkpoints" / Path(urlsplit(_url(name)).path).name
+def _cache_path(url: str) -> Path:
+    return Path(torch.hub.get_dir()) / "checkpoints" / Path(urlsplit(url).path).name
 
 
-def _url(name: str) -> str:
-    return str(torchvision.models.get_weight(name).url)
+def _checked(path: Path) -> Weights:
+    return Weights(f"torchvision {path.name}", path, _promised_digest(path, path.name))
 
 
-def _checked(name: str, path: Path) -> Weights:
-    digest = file_digest(path)
-    # The file's name ends in the first digits of its SHA-256: resnet50-11ad3fa6.pth.
-    promised = path.stem.rpartition("-")[2]
+def _promised_digest(path: Path, name: str) -> str:
+    """Give a file's digest, which must begin as its name ends."""
+    digest, promised = file_digest(path), Path(name).stem.rpartition("-")[2]
     if not digest.startswith(promised):
         raise IntegrityError(f"{path} has SHA-256 {digest[:8]}..., not {promised}...; delete it and fetch it again")
-    return Weights(f"torchvision {name}", path, digest)
+    return digest
 
 
 def _fetched(name: str, entry: Backbone) -> Weights:
-    if entry.torchvision is None:
+    if entry.url is None:
         raise SettingsError(
             f"training.weights 'torchvision': torchvision has none for {name}; use auto, none or a file"
         )
-    url, path = _url(entry.torchvision), _cache_path(entry.torchvision)
+    path = _cache_path(entry.url)
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with urllib.request.urlopen(url, timeout=CONNECT_SECONDS) as answer, partial.open("wb") as file:  # noqa: S310  # the URL is torchvision's own
+        with urllib.request.urlopen(entry.url, timeout=CONNECT_SECONDS) as answer, partial.open("wb") as file:  # noqa: S310  # the registry's own URL
             _copy(answer, file)
+        _promised_digest(partial, path.name)
         partial.replace(path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
+    except (OSError, HTTPException) as error:
         raise SettingsError(
-            f"training.weights 'torchvision': {url} cannot be fetched ({error}); download it elsewhere and put it at "
-            f"{path}, name the file in training.weights, or set training.weights to none"
+            f"training.weights 'torchvision': {entry.url} cannot be fetched ({error}); download it elsewhere and put "
+            f"it at {path}, name the file in training.weights, or set training.weights to none"
         ) from error
-    return _checked(entry.torchvision, path)
+    finally:
+        partial.unlink(missing_ok=True)
+    return _checked(path)
 
 
 def _copy(answer: IO[bytes], file: IO[bytes]) -> None:
