@@ -115,17 +115,16 @@ def promote(
         for _ in range(_ATTEMPTS):
             champion = settle(registry, name)
             if champion is not None and champion.version == challenger.version:
-                return _result(registry, name, True, (f"version {champion.version} is the champion already",))
-            verdict, excuse = _judged(registry, challenger, champion, exam, settings, override)
+                return _result(registry, name, None)
+            judged = _judged(registry, challenger, champion, exam, settings, override)
             if _version(registry.champion(name)) == _version(champion):  # nobody promoted another meanwhile
                 break
         else:
             raise RegistryError(f"the champion of {name} changed {_ATTEMPTS} times while {which} was judged; try again")
-        forced = override is not None and not verdict.passed
-        _record(registry, challenger, champion, verdict, exam, settings, override, excuse)
-        if verdict.passed or forced:
+        _record(registry, judged, exam, settings)
+        if judged.promoted:
             _crown(registry, challenger, champion)
-        return _result(registry, name, verdict.passed or forced, verdict.reasons, verdict, forced)
+        return _result(registry, name, judged)
 
 
 def rollback(registry: Registry, name: str, reason: str, by: str | None = None) -> ModelVersion:
@@ -204,6 +203,49 @@ def as_verdict(record: dict[str, Any]) -> Verdict:
     return msgspec.convert(record, Verdict)
 
 
+def notes(version: ModelVersion, record: dict[str, Any] | None) -> list[str]:
+    """Give sentences on what a version's verdict alone does not tell.
+
+    Args:
+        version: As the registry holds it now.
+        record: What ``read_verdict`` gives.
+    """
+    told = []
+    if record and (override := record["override"]):
+        told.append(f"Promoted past the gate by {override['by'] or 'a person unnamed'}: {override['reason']}")
+    if record and (excuse := record["champion_not_judged"]):
+        told.append(f"Not held against the champion: {excuse}")
+    if text := version.tags.get(ROLLED_BACK_TAG):
+        note = json.loads(text)
+        successor = f"version {note['to']}" if note["to"] else "no version"
+        told.append(f"Rolled back to {successor} at {note['at']} by {note['by'] or 'mscflow'}: {note['reason']}")
+    return told
+
+
+@dataclass(frozen=True)
+class _Judged:
+    """A verdict, and what it was reached with.
+
+    Attributes:
+        excuse: Why the champion was left out, if it had to be.
+        override: A person's decision, if it took one.
+    """
+
+    challenger: ModelVersion
+    champion: ModelVersion | None
+    verdict: Verdict
+    excuse: str | None
+    override: Override | None
+
+    @property
+    def promoted(self) -> bool:
+        return self.verdict.passed or self.override is not None
+
+    @property
+    def gate(self) -> str:
+        return "forced" if self.override else "passed" if self.verdict.passed else "refused"
+
+
 def _judged(
     registry: Registry,
     challenger: ModelVersion,
@@ -211,62 +253,54 @@ def _judged(
     exam: Exam,
     settings: GateSettings,
     override: Override | None,
-) -> tuple[Verdict, str | None]:
-    """Judge, and say why the champion was left out if it had to be."""
+) -> _Judged:
     candidate = exam.score(registry, challenger)
-    if champion is None:
-        return judge(candidate, None, settings), None
-    try:
-        holder = exam.score(registry, champion)
-    except (IntegrityError, RegistryError) as error:
-        if override is None:
-            raise type(error)(
-                f"{error}; so version {challenger.version} cannot be compared with the champion, version "
-                f"{champion.version}: mend that, roll back, or force the promotion with a reason"
-            ) from error
-        return judge(candidate, None, settings), f"the champion, version {champion.version}, is broken: {error}"
-    return judge(candidate, holder, settings), None
+    holder, excuse = None, None
+    if champion is not None:
+        try:
+            holder = exam.score(registry, champion)
+        except (IntegrityError, RegistryError) as error:
+            if override is None:
+                raise type(error)(
+                    f"{error}; so version {challenger.version} cannot be compared with the champion, version "
+                    f"{champion.version}: mend that, roll back, or force the promotion with a reason"
+                ) from error
+            excuse = f"the champion, version {champion.version}, is broken: {error}"
+    verdict = judge(candidate, holder, settings)
+    needed = not verdict.passed or excuse is not None
+    return _Judged(challenger, champion, verdict, excuse, override if needed else None)
 
 
-def _record(
-    registry: Registry,
-    challenger: ModelVersion,
-    champion: ModelVersion | None,
-    verdict: Verdict,
-    exam: Exam,
-    settings: GateSettings,
-    override: Override | None,
-    excuse: str | None,
-) -> None:
+def _record(registry: Registry, judged: _Judged, exam: Exam, settings: GateSettings) -> None:
     """Keep the verdict with the version; earlier verdicts stay."""
     now = datetime.now(UTC)
+    version, champion, override = judged.challenger, judged.champion, judged.override
     content = {
-        **msgspec.to_builtins(verdict),
-        "model": challenger.name,
-        "version": challenger.version,
+        **msgspec.to_builtins(judged.verdict),
+        "model": version.name,
+        "version": version.version,
         "champion_version": _version(champion),
         "champion_data_version": champion.data_version if champion else None,
         "split_id": exam.split_id,
         "settings": settings.model_dump(mode="json"),
         "time": now.isoformat(timespec="seconds"),
         "override": {"reason": override.reason, "by": override.by} if override else None,
-        "champion_not_judged": excuse,
+        "champion_not_judged": judged.excuse,
     }
-    folder = f"verdicts/{challenger.version}/{now:%Y%m%dT%H%M%S.%f}"
+    folder = f"verdicts/{version.version}/{now:%Y%m%dT%H%M%S.%f}"
     with tempfile.TemporaryDirectory() as temporary:
         file = Path(temporary) / VERDICT_FILE
         file.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-        registry.log_file(challenger, file, folder)
-    gate = "passed" if verdict.passed else "forced" if override else "refused"
+        registry.log_file(version, file, folder)
     tags = {
         VERDICT_TAG: f"{folder}/{VERDICT_FILE}",
-        "gate": gate,
-        "gate_reasons": "; ".join(verdict.reasons)[:1000] or None,
+        "gate": judged.gate,
+        "gate_reasons": "; ".join(judged.verdict.reasons)[:1000] or None,
         "gate_forced": f"{override.by or 'unknown'}: {override.reason}"[:1000] if override else None,
         "judged_at": now.isoformat(timespec="seconds"),
         "judged_against": _version(champion),
     }
-    registry.tag(challenger, tags)
+    registry.tag(version, tags)
 
 
 def _crown(registry: Registry, challenger: ModelVersion, champion: ModelVersion | None) -> None:
@@ -296,23 +330,14 @@ def _earlier(versions: Iterable[ModelVersion], champion: ModelVersion) -> ModelV
     return next((each for each in versions if each.version == number and ROLLED_BACK_TAG not in each.tags), None)
 
 
-def _result(
-    registry: Registry,
-    name: str,
-    passed: bool,
-    reasons: tuple[str, ...],
-    verdict: Verdict | None = None,
-    forced: bool = False,
-) -> Promotion:
+def _result(registry: Registry, name: str, judged: _Judged | None) -> Promotion:
+    """Tell how it ended; ``judged`` is None where the version was the champion already."""
     versions = registry.versions(name)
-    return Promotion(
-        passed=passed,
-        reasons=reasons,
-        rules=verdict.rules if verdict else (),
-        champion=_version(named(versions, Alias.CHAMPION)),
-        previous=_version(named(versions, Alias.PREVIOUS)),
-        forced=forced,
-    )
+    champion, previous = (_version(named(versions, alias)) for alias in (Alias.CHAMPION, Alias.PREVIOUS))
+    if judged is None:
+        return Promotion(True, (f"version {champion} is the champion already",), (), champion, previous)
+    verdict, forced = judged.verdict, judged.override is not None
+    return Promotion(judged.promoted, verdict.reasons, verdict.rules, champion, previous, forced)
 
 
 def _version(version: ModelVersion | None) -> str | None:

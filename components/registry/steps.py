@@ -115,6 +115,7 @@ def write_version_report(name: str, which: str, mlflow_uri: str, home: Path, pat
         version=version.version,
         digest=version.digest,
         champion=record["champion_version"] if record else None,
+        notes=promotion.notes(version, record),
     )
 
 

@@ -162,7 +162,7 @@ def test_a_broken_champion_is_named_and_can_be_overridden(
     with pytest.raises(RegistryError, match="cannot be compared with the champion, version 1"):
         promote(local, model_name, "2", exam, GATE)
     done = promote(local, model_name, "2", exam, GATE, Override("the champion's files are lost", by="Ada"))
-    assert (done.passed, done.forced, done.champion) == (True, False, "2")
+    assert (done.passed, done.forced, done.champion) == (True, True, "2")
     record = promotion.read_verdict(local, local.show(model_name, "2"))
     assert record is not None
     assert "version 1, is broken" in record["champion_not_judged"]

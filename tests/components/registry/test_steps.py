@@ -1,4 +1,5 @@
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -84,7 +85,24 @@ def test_a_candidate_goes_from_its_evaluation_to_a_report(
     steps.write_version_report(NAME, "champion", sqlite_uri, home, page)
     html = page.read_text()
     assert digest[:12] in html
-    assert "better than the commonest class" in html  # a rule of the verdict
+    assert "Passed the gate" in html
+
+
+def test_the_report_tells_of_overrides_and_rollbacks(
+    candidate: Path, bundle_of: BundleOf, sqlite_uri: str, data: Any, home: Path, tmp_path: Path
+):
+    where = (str(data.store), data.first_split, sqlite_uri, GATE, home)
+    steps.register(bundle_of(PERFECT, name=NAME), sqlite_uri)
+    steps.promote(NAME, "1", *where)
+    steps.register(candidate, sqlite_uri)
+    steps.promote(NAME, "2", *where, override=Override("the camera is new", by="Ada"))
+    steps.rollback(NAME, sqlite_uri, home, "the camera is old", by="Eve")
+    page = tmp_path / "report.html"
+    steps.write_version_report(NAME, "2", sqlite_uri, home, page)
+    html = page.read_text()
+    assert "Refused by the gate" in html
+    assert "Promoted past the gate by Ada: the camera is new" in html
+    assert re.search("Rolled back to version 1 at .* by Eve: the camera is old", html)
 
 
 def test_a_version_is_shown_with_its_verdict(
