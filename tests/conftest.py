@@ -173,18 +173,24 @@ def start_s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callab
 
 @pytest.fixture(scope="session")
 def s3_server(start_s3_server: Callable[[], S3Server]) -> S3Server:
-    """The S3 server that all tests share, each with buckets of its own."""
+    """The S3 server that all tests share."""
     return start_s3_server()
 
 
+@pytest.fixture(scope="session")
+def s3_bucket(s3_server: S3Server) -> str:
+    """A bucket that all tests share: the server keeps volumes for each bucket, and has few."""
+    return s3_server.make_bucket()
+
+
 @pytest.fixture
-def s3_uri(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> str:
-    """URI of an empty bucket, with the environment that opens it."""
+def s3_uri(s3_server: S3Server, s3_bucket: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """URI of an empty place in S3, with the environment that opens it."""
     for name, value in s3_server.environment().items():
         monkeypatch.setenv(name, value)
     monkeypatch.delenv("AWS_PROFILE", raising=False)
     monkeypatch.delenv("AWS_SESSION_TOKEN", raising=False)
-    return s3_server.make_bucket()
+    return f"{s3_bucket}/{uuid4().hex}"
 
 
 @pytest.fixture

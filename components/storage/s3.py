@@ -108,7 +108,7 @@ class S3Store(ObjectStore):
 
     def ensure(self, key: str, data: Data, size: int) -> bool:
         """Write content under a key that fixes it; small objects in a single request."""
-        if size <= BLIND_UPLOAD_BYTES and self.create(key, data):
+        if isinstance(data, bytes) and size <= BLIND_UPLOAD_BYTES and self.create(key, data):
             return True
         return super().ensure(key, data, size)
 

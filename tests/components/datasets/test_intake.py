@@ -112,7 +112,7 @@ def test_a_known_file_is_stored_again_where_it_is_missing(
 
 @pytest.mark.usefixtures("no_waiting")
 def test_a_new_batch_asks_s3_for_nothing_that_it_holds(
-    s3_uri: str, take: Callable[..., Snapshot], watched: Watched, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    s3_uri: str, take: Callable[..., Snapshot], watched: Watched, tmp_path: Path
 ) -> None:
     written: list[str] = []
 
@@ -121,7 +121,7 @@ def test_a_new_batch_asks_s3_for_nothing_that_it_holds(
             written.append(key)
             return super().ensure(key, data, size)
 
-    repository = DataRepository(WatchedS3(s3_uri.removeprefix("s3://")), cache=tmp_path / "cache")
+    repository = DataRepository(WatchedS3(*s3_uri.removeprefix("s3://").split("/")), cache=tmp_path / "cache")
     take(repository)
     assert len(written) == 4
     written.clear()

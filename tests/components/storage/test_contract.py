@@ -151,6 +151,13 @@ def test_ensure_writes_once(store: ObjectStore) -> None:
     assert not store.ensure("large", io.BytesIO(LARGE), len(LARGE))
 
 
+def test_ensure_replaces_what_is_of_another_size(store: ObjectStore) -> None:
+    for data in (b"content", io.BytesIO(b"content")):
+        store.write("k", b"torn")
+        assert store.ensure("k", data, 7)
+        assert store.read("k") == b"content"
+
+
 def test_replace_needs_the_state_that_was_read(store: ObjectStore) -> None:
     store.replace("k", b"1", None)
     content, tag = store.read_tagged("k")

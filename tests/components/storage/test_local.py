@@ -134,12 +134,6 @@ def test_a_link_to_nothing_is_listed_and_cannot_be_read(store: LocalStore) -> No
         store.read("gone.png")
 
 
-def test_of_a_torn_object_the_size_tells(store: LocalStore) -> None:
-    store.write("k", b"tor")
-    assert store.ensure("k", b"torn no more", 12)
-    assert store.read("k") == b"torn no more"
-
-
 def test_create_works_where_links_do_not(store: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
     def no_links(*_: str) -> None:
         raise PermissionError(1, "Operation not permitted")

@@ -191,6 +191,6 @@ def test_a_connection_that_does_not_come_back_is_told(
 def test_folders_that_consoles_show_are_no_objects(s3_uri: str) -> None:
     store = open_store(s3_uri)
     assert isinstance(store, s3_module.S3Store)
-    store._client.put_object(Bucket=store.bucket, Key="folder/", Body=b"")
+    store._client.put_object(Bucket=store.bucket, Key=f"{store._prefix}folder/", Body=b"")
     store.write("folder/k", b"")
     assert [info.key for info in store.list()] == ["folder/k"]
