@@ -1,7 +1,10 @@
 """The classifier of whole images: a backbone, a vector of 2,048, and two fully connected layers (PAPER: Method)."""
 
+from typing import Self
+
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from components.culture import N_CLASSES
 from components.models.backbones import backbone
@@ -39,15 +42,29 @@ class AdaptiveVector(nn.Module):
 
 
 class Classifier(nn.Module):
-    """Images (N, 3, S, S), normalised, to logits (N, 4) in the order of ``components.culture.CLASSES``."""
+    """Images (N, 3, S, S), normalised, to logits (N, 4) in the order of ``components.culture.CLASSES``.
 
-    def __init__(self, features: nn.Module, channels: int, dropout: float) -> None:
+    A pretrained backbone keeps its batch statistics in training (``frozen_norm``): those of a few
+    small batches are worse, differ between processes that share a batch, and are not what the model
+    will answer with.
+    """
+
+    def __init__(self, features: nn.Module, channels: int, dropout: float, *, frozen_norm: bool) -> None:
         super().__init__()
-        self.features = features
+        self.features, self.frozen_norm = features, frozen_norm
         self.pool = AdaptiveVector(channels)
         self.head = nn.Sequential(
             nn.Linear(VECTOR, HIDDEN), nn.ReLU(), nn.Dropout(dropout), nn.Linear(HIDDEN, N_CLASSES)
         )
+
+    def train(self, mode: bool = True) -> Self:
+        """Switch to training, where frozen batch statistics stay as they are, or back."""
+        super().train(mode)
+        if self.frozen_norm:
+            for layer in self.features.modules():
+                if isinstance(layer, _BatchNorm):
+                    layer.eval()
+        return self
 
     def forward(self, images: Tensor) -> Tensor:
         """Give the logits of a batch."""
@@ -70,6 +87,6 @@ def build_classifier(name: str, dropout: float, weights: Weights, seed: int) -> 
     entry = backbone(name)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = Classifier(entry.build(), entry.channels, dropout)
+        model = Classifier(entry.build(), entry.channels, dropout, frozen_norm=weights.pretrained)
     load_weights(model.features, name, weights)
     return model

@@ -1,7 +1,8 @@
 """Augmentation of whole batches as tensors; what happens to an image hangs on its random draws alone.
 
-The study's transformations as far as they keep the covered share of the floor: rotation, both flips,
-brightness, contrast, blur and sharpening. Hue is left alone, since phase contrast has none.
+The study's transformations: rotation, both flips, brightness, contrast, colour, blur and sharpening.
+All keep the covered share of the floor. Colour fades towards grey instead of changing its hue: what
+colour there is comes from the optics of one laboratory.
 """
 
 import math
@@ -10,13 +11,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-# One uniform number in [0, 1) each: flip, quarter turns, angle, brightness, contrast, sharpness.
-DRAWS = 6
+# One uniform number in [0, 1) each: flip, quarter turns, angle, colour, sharpness, contrast, brightness.
+DRAWS = 7
 
 MAX_ANGLE = math.radians(20.0)
-MAX_BRIGHTNESS = 0.1
-MAX_CONTRAST = 0.25
 MAX_SHARPNESS = 1.0
+MAX_LOG_CONTRAST = 0.5
+MAX_BRIGHTNESS = 0.2
 
 
 def draw(images: int, generator: torch.Generator) -> Tensor:
@@ -34,11 +35,13 @@ def augment(images: Tensor, draws: Tensor) -> Tensor:
     Returns:
         Images of the same shape and range.
     """
-    flip, quarter, angle, brightness, contrast, sharpness = draws.to(images.device).unbind(dim=1)
+    flip, quarter, angle, colour, sharpness, contrast, brightness = draws.to(images.device).unbind(dim=1)
     turned = _turn(images, flip >= 0.5, (quarter * 4).floor() * (math.pi / 2) + _centred(angle) * MAX_ANGLE)
-    focused = _focus(turned, _centred(sharpness) * MAX_SHARPNESS)
+    grey = turned.mean(dim=1, keepdim=True)
+    faded = turned + _each(colour) * (grey - turned)
+    focused = _focus(faded, _centred(sharpness) * MAX_SHARPNESS)
     mean = focused.mean(dim=(1, 2, 3), keepdim=True)
-    lit = (focused - mean) * _each(1 + _centred(contrast) * MAX_CONTRAST) + mean
+    lit = (focused - mean) * _each((_centred(contrast) * MAX_LOG_CONTRAST).exp()) + mean
     return (lit + _each(_centred(brightness) * MAX_BRIGHTNESS)).clamp(0, 1)
 
 

@@ -1,8 +1,8 @@
 """The state of a fit after each epoch, from which it goes on after having been killed."""
 
+import hashlib
+import io
 import os
-import pickle
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -12,27 +12,30 @@ from components.errors import StorageError
 from components.events import emit
 
 FILE = "checkpoint.pt"
+_DIGEST_BYTES = 32
 
 
 class Checkpoint:
     """One file, replaced as a whole, so that a kill at any moment leaves the old or the new state.
 
     It is not flushed to the disk device: after a power cut an epoch may be lost or the file be
-    damaged, and a damaged file only means that the fit starts again.
+    damaged, which its digest tells, and then the fit starts again.
     """
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / FILE
 
     def load(self) -> dict[str, Any] | None:
-        """Give the last saved state, None where there is none that can be read."""
+        """Give the last saved state, None where there is none that is whole."""
         try:
-            state: dict[str, Any] = torch.load(self.path, map_location="cpu", weights_only=True)
+            content = self.path.read_bytes()
         except FileNotFoundError:
             return None
-        except (pickle.UnpicklingError, RuntimeError, EOFError, zipfile.BadZipFile) as error:
-            emit("note", message=f"{self.path} cannot be read ({type(error).__name__}); training starts again")
+        digest, payload = content[:_DIGEST_BYTES], content[_DIGEST_BYTES:]
+        if hashlib.sha256(payload).digest() != digest:
+            emit("note", message=f"{self.path} is damaged; training starts again")
             return None
+        state: dict[str, Any] = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
         return state
 
     def save(self, state: dict[str, Any]) -> None:
@@ -41,17 +44,22 @@ class Checkpoint:
         Raises:
             StorageError: if the disk is full or cannot be written.
         """
+        buffer = io.BytesIO()
+        torch.save(state, buffer)
         partial = self.path.with_name(f"{FILE}.{os.getpid()}.partial")
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with partial.open("wb") as file:
-                torch.save(state, file)
+                file.write(hashlib.sha256(buffer.getbuffer()).digest())
+                file.write(buffer.getbuffer())
             partial.replace(self.path)
         except OSError as error:
-            partial.unlink(missing_ok=True)
             raise StorageError(
                 f"checkpoint {self.path} cannot be written ({error}); free or unlock the disk"
             ) from error
+        finally:
+            if partial.is_file():
+                partial.unlink()
 
     def clear(self) -> None:
         """Forget the saved state, and what killed processes left half written."""

@@ -7,12 +7,18 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
 import requests
+from PIL import Image
 
 from components import tracking
+from components.culture import Modality
+from components.datasets import steps as data_steps
+from components.settings import DataSettings, SplitSettings
 
 
 @pytest.fixture(scope="session")
@@ -90,3 +96,43 @@ def _healthy(uri: str) -> bool:
         return requests.get(f"{uri}/health", timeout=2).ok
     except requests.RequestException:
         return False
+
+
+@dataclass(frozen=True)
+class Cultures:
+    """A split of few, small, easy images: the share of bright squares is the confluence."""
+
+    store: str
+    split_id: str
+    home: Path
+
+
+@pytest.fixture(scope="session")
+def cultures(tmp_path_factory: pytest.TempPathFactory) -> Cultures:
+    """A store with a data version and its split: 24 images to train on, 8 to validate, 8 to test."""
+    folder = tmp_path_factory.mktemp("cultures")
+    source, store, home = folder / "source", str(folder / "store"), folder / "home"
+    rng = np.random.default_rng(0)
+    for label, share in enumerate((0.1, 0.4, 0.65, 0.95), start=1):
+        (source / str(label)).mkdir(parents=True)
+        for number in range(10):
+            squares = np.kron(rng.random((10, 10)) < share, np.ones((4, 4)))
+            grey = (60 + 120 * squares + rng.normal(0, 8, squares.shape)).clip(0, 255).astype(np.uint8)
+            Image.fromarray(grey).save(source / str(label) / f"{number}.png")
+    version = data_steps.snapshot(str(source), store, DataSettings(), Modality.SINGLE_STACK, home)["data_version"]
+    split_id = data_steps.split(store, version, "cultures", SplitSettings())["split_id"]
+    return Cultures(store, split_id, home)
+
+
+@pytest.fixture
+def tiny_backbone(monkeypatch: pytest.MonkeyPatch) -> str:
+    """Name of a registered backbone that trains in milliseconds."""
+    from torch import nn
+
+    from components.models.backbones import BACKBONES, Backbone
+
+    def build() -> nn.Module:
+        return nn.Sequential(nn.Conv2d(3, 8, 5, stride=2), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 16, 3), nn.ReLU())
+
+    monkeypatch.setitem(BACKBONES, "tiny", Backbone(build, channels=16))
+    return "tiny"

@@ -1,0 +1,141 @@
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from components.errors import SettingsError, TrainingError
+from components.imaging import Preprocessing
+from components.models.classifier import Classifier, build_classifier
+from components.models.weights import Weights, state_digest
+from components.settings import TrainingSettings
+from components.training.checkpoint import Checkpoint
+from components.training.data import TrainingData, load_data
+from components.training.fit import Epoch, Fit, Fitted
+from components.training.ranks import Ranks
+
+ALONE = Ranks(0, 1, torch.device("cpu"))
+
+
+@pytest.fixture
+def data(cultures) -> TrainingData:
+    return load_data(cultures.store, cultures.split_id, 32, cultures.home / "cache")
+
+
+def make(data: TrainingData, rate: float = 3e-3, ranks: Ranks = ALONE, **changes: Any) -> Fit:
+    settings = TrainingSettings(**{"backbone": "tiny", "batch_size": 7, "epochs": 4, "patience": 50, **changes})
+    model = build_classifier("tiny", settings.dropout, Weights("none"), settings.seed)
+    return Fit(model, data, settings, rate, Preprocessing(), ranks, pretrained=False)
+
+
+@pytest.mark.usefixtures("tiny_backbone")
+class TestFit:
+    def test_it_learns(self, data: TrainingData) -> None:
+        fitted = make(data, epochs=25).run()
+        assert fitted.best.validation_accuracy >= 0.75
+        assert fitted.history[-1].train_loss < 0.7 * fitted.history[0].train_loss
+
+    def test_equal_seeds_end_in_equal_weights_and_others_do_not(self, data: TrainingData) -> None:
+        digests = [state_digest(make(data, seed=seed).run().state) for seed in (0, 0, 1)]
+        assert digests[0] == digests[1] != digests[2]
+
+    def test_it_leaves_torch_as_it_was(self, data: TrainingData) -> None:
+        torch.manual_seed(5)
+        expected = torch.rand(1)
+        torch.manual_seed(5)
+        make(data, epochs=1).run()
+        assert torch.rand(1) == expected
+        assert not torch.are_deterministic_algorithms_enabled()
+
+    @pytest.mark.parametrize("stops", [[1], [2, 3]])
+    def test_a_fit_that_goes_on_ends_bit_for_bit_where_an_undisturbed_one_does(
+        self, stops: list[int], data: TrainingData, tmp_path: Path
+    ) -> None:
+        whole = make(data).run()
+        for stop in stops:
+            with pytest.raises(KeyboardInterrupt):
+                make(data).run(Checkpoint(tmp_path), interrupt_after(stop))
+        told: list[int] = []
+        resumed = make(data).run(Checkpoint(tmp_path), lambda epoch: told.append(epoch.epoch))
+        assert state_digest(resumed.state) == state_digest(whole.state)
+        assert figures(resumed) == figures(whole)
+        assert resumed.resumed == stops[-1]
+        assert told == [1, 2, 3, 4], "what was taken from the checkpoint is told as well"
+
+    def test_a_finished_fit_is_given_back_from_its_checkpoint(self, data: TrainingData, tmp_path: Path) -> None:
+        whole = make(data).run(Checkpoint(tmp_path))
+        again = make(data).run(Checkpoint(tmp_path))
+        assert again.resumed == len(again.history) == 4
+        assert again.history == whole.history
+        assert state_digest(again.state) == state_digest(whole.state)
+
+    def test_the_weights_are_those_of_the_best_epoch(self, data: TrainingData) -> None:
+        fit = make(data, rate=2e-2, epochs=8, schedule="constant")
+        fitted = fit.run()
+        assert fitted.best.validation_loss == min(epoch.validation_loss for epoch in fitted.history)
+        assert fitted.best.epoch < len(fitted.history), "else this test shows nothing"
+        fit.model.load_state_dict(fitted.state)
+        assert weighted_loss(fit.model.eval(), data) == pytest.approx(fitted.best.validation_loss, rel=1e-4)
+
+    def test_it_stops_once_patience_is_over(self, data: TrainingData) -> None:
+        fitted = make(data, rate=1e-12, epochs=30, patience=2, schedule="constant", augment=False).run()
+        assert len(fitted.history) - fitted.best.epoch == 2
+
+    def test_a_loss_that_is_no_number_names_the_learning_rate(self, data: TrainingData) -> None:
+        with pytest.raises(TrainingError, match=r"diverged in epoch \d at learning rate 1e\+30"):
+            make(data, rate=1e30).run()
+
+    def test_the_rate_rises_in_the_first_epoch_and_falls_to_zero(self, data: TrainingData) -> None:
+        fit = make(data, rate=1.0, epochs=10)
+        rates = [fit._rate(step) for step in range(10 * fit.batches)]
+        assert rates[0] < rates[fit.batches - 1] > rates[fit.batches]
+        assert rates[fit.batches :] == sorted(rates[fit.batches :], reverse=True)
+        assert rates[-1] < 0.01
+        assert {make(data, rate=1.0, schedule="constant")._rate(step) for step in range(40)} == {1.0}
+
+    def test_a_pretrained_backbone_learns_more_slowly_than_the_head(self, data: TrainingData) -> None:
+        settings = TrainingSettings(backbone="tiny", backbone_rate=0.1, epochs=1, schedule="constant")
+        model = build_classifier("tiny", 0.5, Weights("none"), 0)
+        fit = Fit(model, data, settings, 1e-2, Preprocessing(), ALONE, pretrained=True)
+        fit.run()
+        assert [group["lr"] for group in fit.optimizer.param_groups] == pytest.approx([1e-3, 1e-2])
+        assert isinstance(fit.optimizer, torch.optim.Adam)
+        assert all(group["amsgrad"] and group["weight_decay"] == 1e-5 for group in fit.optimizer.param_groups)
+
+    def test_more_processes_than_a_batch_has_images_for_are_refused(self, data: TrainingData) -> None:
+        with pytest.raises(SettingsError, match="processes 4 is too many for batches of 7"):
+            make(data, ranks=Ranks(0, 4, torch.device("cpu")))
+
+
+def test_frozen_statistics_do_not_move_but_their_layers_learn(data: TrainingData) -> None:
+    body = nn.Sequential(nn.Conv2d(3, 8, 5, stride=2), nn.BatchNorm2d(8), nn.ReLU())
+    model = Classifier(body, 8, 0.5, frozen_norm=True)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    settings = TrainingSettings(backbone="tiny", epochs=1)
+    after = Fit(model, data, settings, 1e-2, Preprocessing(), ALONE, pretrained=True).run().state
+    moved = {name for name, value in before.items() if not torch.equal(value, after[name])}
+    assert "features.1.weight" in moved
+    assert not moved & {"features.1.running_mean", "features.1.running_var", "features.1.num_batches_tracked"}
+
+
+def interrupt_after(number: int) -> Any:
+    def on_epoch(epoch: Epoch) -> None:
+        if epoch.epoch == number:
+            raise KeyboardInterrupt
+
+    return on_epoch
+
+
+def figures(fitted: Fitted) -> list[tuple[float, float, float]]:
+    return [(epoch.train_loss, epoch.validation_loss, epoch.validation_accuracy) for epoch in fitted.history]
+
+
+@torch.no_grad()
+def weighted_loss(model: nn.Module, data: TrainingData) -> float:
+    images = data.validation.images.permute(0, 3, 1, 2).float() / 127.5 - 1
+    loss = functional.cross_entropy(model(images), data.validation.labels, data.class_weights)
+    assert math.isfinite(loss)
+    return float(loss)
