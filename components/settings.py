@@ -180,8 +180,7 @@ class Settings(BaseSettings):
     @property
     def mlflow_uri(self) -> str:
         """URI of the MLflow tracking server and registry."""
-        default = f"sqlite:///{self.home / 'mlflow.db'}"
-        return self.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or default
+        return self.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or sqlite_uri(self.home / "mlflow.db")
 
     @classmethod
     def settings_customise_sources(
@@ -235,6 +234,11 @@ class _Environment(EnvSettingsSource):
             if name.removeprefix("MSCFLOW_").split("__")[0].lower() not in fields:
                 raise SettingsError(f"environment variable {name} is not a setting of mscflow; unset it")
         return super().__call__()
+
+
+def sqlite_uri(path: Path) -> str:
+    """Give the URI of a sqlite file; only what would end or alter the path is encoded, as MLflow half decodes it."""
+    return "sqlite:///" + str(path).replace("%", "%25").replace("?", "%3F")
 
 
 def _toml_file() -> Path:

@@ -16,10 +16,11 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from components.errors import RegistryError, StorageError
 from components.provenance import code_version, environment
+from components.settings import sqlite_uri
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -245,7 +246,7 @@ def sqlite_path(uri: str) -> Path | None:
     """Give the file of a ``sqlite:///`` URI, None for other URIs."""
     if not uri.startswith("sqlite:"):
         return None
-    path = uri.partition(":///")[2].partition("?")[0]
+    path = unquote(uri.partition(":///")[2].partition("?")[0])
     if not path or path.startswith(":"):
         raise RegistryError(f"tracking URI '{uri}' names no file; use sqlite:////absolute/path/mlflow.db")
     return Path(path).absolute()
@@ -264,7 +265,7 @@ def _prepare(database: Path) -> None:
         fresh = database.with_name(f".{database.name}.{os.getpid()}.new")
         fresh.unlink(missing_ok=True)
         make: Any = SqlAlchemyStore  # which carries no types
-        store = make(f"sqlite:///{fresh}", (database.parent / ARTIFACTS_FOLDER).as_uri())
+        store = make(sqlite_uri(fresh), (database.parent / ARTIFACTS_FOLDER).as_uri())
         store.engine.dispose()
         fresh.replace(database)
 

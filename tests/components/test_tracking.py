@@ -11,6 +11,7 @@ import pytest
 
 from components import tracking
 from components.errors import InputError, RegistryError
+from components.settings import Settings
 
 
 def test_a_run_keeps_what_it_was_given(mlflow_uri: str, tmp_path: Path):
@@ -82,6 +83,12 @@ def test_artifacts_lie_beside_the_database(sqlite_uri: str, tmp_path: Path):
         run.log_files(source)
     artifacts = tmp_path / "home" / tracking.ARTIFACTS_FOLDER
     assert [path.name for path in artifacts.rglob("*.txt")] == ["a.txt"]
+
+
+def test_a_home_may_have_any_name(tmp_path: Path):
+    home = tmp_path / "Jürgen's home, a#b+c&d? 100%25"
+    tracking.start_parent(Settings(home=home).mlflow_uri, "x", "run", {})
+    assert (home / "mlflow.db").stat().st_size > 0
 
 
 def test_a_server_that_is_down_is_one_sentence():
