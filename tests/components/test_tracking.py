@@ -188,7 +188,7 @@ import os, sys
 from components import tracking
 
 assert "mlflow" not in sys.modules
-tracking.client(sys.argv[1] + ".other")  # so that no child still has to import MLflow
+tracking.client(sys.argv[2])  # so that no child still has to import MLflow
 children = []
 for _ in range(4):
     child = os.fork()
@@ -202,13 +202,14 @@ sys.exit(sum(os.waitpid(child, 0)[1] for child in children))
 
 
 @pytest.mark.slow
-def test_processes_may_start_a_fresh_home_at_once_and_say_nothing(tmp_path: Path):
+def test_processes_may_start_a_fresh_home_at_once_and_say_nothing(empty_mlflow: Path, tmp_path: Path):
     uri = f"sqlite:///{tmp_path}/a home/mlflow.db"
-    started = subprocess.run([sys.executable, "-c", FIRST_START, uri], capture_output=True, text=True, check=False)
+    command = [sys.executable, "-c", FIRST_START, uri, f"sqlite:///{empty_mlflow}"]
+    started = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (started.returncode, started.stdout, started.stderr) == (0, "", "")
     client = tracking.client(uri)
     experiment = client.get_experiment_by_name(tracking.EXPERIMENT)
     assert experiment is not None
     assert len(client.search_runs([experiment.experiment_id])) == 4
-    left = {path.name for path in (tmp_path / "a home").iterdir() if "other" not in path.name}
+    left = {path.name for path in (tmp_path / "a home").iterdir()}
     assert left == {"mlflow.db", "mlflow.db.lock"}
