@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.connection import Connection
 from typing import TypeVar
 
 from components.errors import MscflowError
@@ -36,26 +37,29 @@ def map_in_order(function: Callable[[Task], Result], tasks: Sequence[Task], proc
         return
     # Forking is unsafe beside the threads that a caller may have.
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(min(processes, len(tasks)), context, initializer=_serve_parent)
+    watched, lifeline = context.Pipe(duplex=False)
+    pool = ProcessPoolExecutor(min(processes, len(tasks)), context, initializer=_hang_on_lifeline, initargs=(watched,))
     try:
         yield from pool.map(function, tasks, chunksize=4)
+        pool.shutdown()
     except BrokenProcessPool as error:
         raise MscflowError(
             "a process that draws images died: memory may have run out, or the main module cannot be imported; "
             "try again with processes=1"
         ) from error
     finally:
+        # Ends processes that still work at once; a second Ctrl-C may break off the waiting, not this.
+        lifeline.close()
         pool.shutdown(cancel_futures=True)
+        watched.close()
 
 
-def _serve_parent() -> None:
-    """Leave Ctrl-C to the parent, and end with it even when it is killed."""
+def _hang_on_lifeline(watched: Connection) -> None:
+    """Leave Ctrl-C to the parent, and end when its end of the pipe closes, even because it was killed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=_end_with_lifeline, args=(watched,), daemon=True).start()
 
 
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
+def _end_with_lifeline(watched: Connection) -> None:
+    watched.poll(None)
+    os._exit(1)

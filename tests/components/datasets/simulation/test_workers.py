@@ -1,6 +1,8 @@
 import os
+import signal
 import subprocess
 import sys
+import time
 from functools import partial
 
 import pytest
@@ -34,13 +36,21 @@ if __name__ == "__main__":
 """
 
 
-def test_processes_end_with_a_parent_that_is_killed(tmp_path):
+@pytest.mark.parametrize("signals", [[signal.SIGKILL], [signal.SIGINT], [signal.SIGINT, signal.SIGINT]])
+def test_processes_end_with_a_parent_that_is_killed_or_interrupted(tmp_path, signals):
     script = tmp_path / "parent.py"
     script.write_text(PARENT)
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
-    with subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, env=environment) as parent:
+    with subprocess.Popen(
+        [sys.executable, str(script)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+    ) as parent:
         assert parent.stdout is not None
         assert parent.stdout.readline() == b"working\n"
-        parent.kill()
+        for number in signals:
+            parent.send_signal(number)
+            time.sleep(0.1)
         # The pipe ends when nobody holds it any more: neither the parent nor its processes.
         parent.communicate(timeout=30)
+        assert parent.returncode != 0
