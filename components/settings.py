@@ -28,6 +28,7 @@ from pydantic_settings.exceptions import SettingsError as PydanticSettingsError
 
 from components.culture import Modality
 from components.errors import SettingsError
+from components.imaging import Planes
 
 LEARNING_RATE_RANGE = (1e-8, 1e-2)
 
@@ -86,12 +87,13 @@ class TrainingSettings(Section):
     weights: str = Field(
         "auto", description="none, auto (pretrained where they are at hand), torchvision (fetched) or a local file"
     )
-    image_size: int = Field(160, ge=32, le=1024, description="side, in pixels, that images are resized to")
-    epochs: int = Field(30, ge=1)
-    patience: int = Field(10, ge=1, description="epochs without a better validation loss before stopping")
+    planes: Planes = Field("texture", description="what the network sees: rgb, or texture (local contrast)")
+    image_size: int = Field(128, ge=32, le=1024, description="side, in pixels, that images are resized to")
+    epochs: int = Field(16, ge=1)
+    patience: int = Field(16, ge=1, description="epochs without a better validation loss before stopping")
     batch_size: int = Field(16, ge=2)
     learning_rate: float | None = Field(None, gt=0, description="fixed rate; None takes the search's best")
-    backbone_rate: float = Field(0.1, gt=0, le=1, description="the backbone's share of the learning rate")
+    backbone_rate: float = Field(1.0, gt=0, le=1, description="the backbone's share of the learning rate")
     schedule: Literal["cosine", "constant"] = Field("cosine", description="course of the learning rate")
     weight_decay: float = Field(1e-5, ge=0, description="L2 coefficient")
     dropout: Fraction = 0.5
@@ -104,8 +106,8 @@ class TrainingSettings(Section):
 class SearchSettings(Section):
     """How the learning rate is searched."""
 
-    trials: int = Field(6, ge=1)
-    epochs: int = Field(4, ge=1, description="epochs of one trial")
+    trials: int = Field(5, ge=1)
+    epochs: int = Field(5, ge=1, description="epochs of one trial")
     sampler: Literal["tpe", "random"] = "tpe"
     scale: Literal["log", "linear"] = "log"
     low: float = Field(LEARNING_RATE_RANGE[0], gt=0)
@@ -212,7 +214,7 @@ PRESETS: dict[Preset, dict[str, Any]] = {
             "epochs": 1000,
             "patience": 100,
             "batch_size": 8,
-            "backbone_rate": 1.0,
+            "planes": "rgb",
             "schedule": "constant",
             "gradient_clip": 0.1,
         },

@@ -1,5 +1,6 @@
 """What a person sees while a pipeline runs: a line a step, and a bar for the one in work."""
 
+import sys
 import time
 from types import TracebackType
 from typing import Any, Self
@@ -17,7 +18,8 @@ class RunDisplay:
     """Shows the events of a run on standard error; used as a context manager."""
 
     def __init__(self) -> None:
-        self._console = Console(stderr=True, highlight=False)
+        # This very file: while a pipeline runs, sys.stderr leads to its log.
+        self._console = Console(file=sys.stderr, highlight=False)
         self._live = self._console.is_terminal
         self._bars = Progress(
             SpinnerColumn(),

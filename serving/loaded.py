@@ -14,7 +14,7 @@ from components.culture import CLASS_NAMES, N_CLASSES, ConfluenceClass
 from components.endpoint.files import WantedModel
 from components.endpoint.prediction import Prediction
 from components.errors import ImageError, IntegrityError
-from components.imaging import decode, normalise, preprocess, probabilities, resize
+from components.imaging import arrange, decode, normalise, preprocess, probabilities
 from serving.refusals import Refusal, TooLarge
 
 # ONNX Runtime's errors have no base class of their own.
@@ -94,7 +94,7 @@ class LoadedModel:
         side = self.bundle.preprocessing.size
         batch = np.empty((len(images), side, side, 3), np.uint8)
         for index, image in enumerate(images):
-            batch[index] = resize(_decode(image, limits, index, len(images)), side)
+            batch[index] = arrange(_decode(image, limits, index, len(images)), self.bundle.preprocessing)
         parts = [self._infer(batch[start : start + BATCH]) for start in range(0, len(images), BATCH)]
         return [self._prediction(row) for row in np.concatenate(parts)]
 

@@ -19,7 +19,7 @@ from components.datasets.parallel import BATCH, batched, parallel_map, threads_f
 from components.datasets.versions import DataRepository
 from components.errors import ImageError, StorageError
 from components.events import Progress
-from components.imaging import decode, resize
+from components.imaging import Preprocessing, arrange, decode
 
 # Part of the cache's folder: a change of how pixels are decoded or resized needs a new one.
 _METHOD = "1"
@@ -31,18 +31,18 @@ _CHECKSUM_BYTES = 4
 
 
 def load_arrays(
-    repository: DataRepository, records: Sequence[ImageRecord], size: int, cache: Path
+    repository: DataRepository, records: Sequence[ImageRecord], prep: Preprocessing, cache: Path
 ) -> NDArray[np.uint8]:
     """Give images as one array, decoding those that were never decoded at this size.
 
     Args:
         repository: Where their bytes lie.
         records: The images.
-        size: Side, in pixels, of the square that they are resized to.
+        prep: What its channels show, and the side of the square that they are resized to; normalising is left out.
         cache: Local folder that keeps them decoded.
 
     Returns:
-        RGB, shape (len(records), size, size, 3), in the order of the records; writable. Above 2 GB it
+        Shape (len(records), size, size, 3), in the order of the records; writable. Above 2 GB it
         is mapped from a temporary file in the cache's folder, which goes with the array.
 
     Raises:
@@ -50,14 +50,15 @@ def load_arrays(
         IntegrityError: if the store has lost or altered an image.
         StorageError: if the cache cannot be written.
     """
-    folder = cache / "images" / f"{size}-{_METHOD}"
+    size = prep.size
+    folder = cache / "images" / f"{prep.planes}-{size}-{_METHOD}"
     images = _allocate((len(records), size, size, 3), cache)
     progress = Progress("decode images", len(records), "images")
 
     def load(batch: list[tuple[int, ImageRecord]]) -> int:
         for place, record in batch:
             if not _fill(images[place], folder, record.sha256):
-                images[place] = _decoded(repository, record, size)
+                images[place] = _decoded(repository, record, prep)
                 _keep(images[place], folder, record.sha256)
         return len(batch)
 
@@ -68,9 +69,9 @@ def load_arrays(
     return images
 
 
-def _decoded(repository: DataRepository, record: ImageRecord, size: int) -> NDArray[np.uint8]:
+def _decoded(repository: DataRepository, record: ImageRecord, prep: Preprocessing) -> NDArray[np.uint8]:
     try:
-        return resize(decode(repository.image(record), max_pixels=_MAX_PIXELS), size)
+        return arrange(decode(repository.image(record), max_pixels=_MAX_PIXELS), prep)
     except ImageError as error:
         raise ImageError(error.reason, f"{record.path}: {error}") from error
 

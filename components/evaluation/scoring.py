@@ -85,7 +85,7 @@ def score_bundle(store_uri: str, split_id: str, bundle_dir: Path, cache: Path, p
     parts = load_split(repository, split_id)
     records = images_of(parts, part, split_id)
     network = Network(bundle_dir / MODEL_FILE, bundle.preprocessing)
-    logits = network.logits(load_arrays(repository, records, bundle.preprocessing.size, cache))
+    logits = network.logits(load_arrays(repository, records, bundle.preprocessing, cache))
     return scored(digest, records, logits, temperature=bundle.temperature, majority_class=majority_class(parts))
 
 

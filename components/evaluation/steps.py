@@ -80,7 +80,7 @@ def evaluate(
     parts = _parts(repository, split_id)
     network = Network(model_dir / MODEL_FILE, training.prepare)
     answers = {
-        part: network.logits(load_arrays(repository, parts[part], training.prepare.size, home / "cache"))
+        part: network.logits(load_arrays(repository, parts[part], training.prepare, home / "cache"))
         for part in ("validation", "test")
     }
     calibration = calibrate(answers["validation"], labels(parts["validation"]))

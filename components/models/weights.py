@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from components.bundle import file_digest
 from components.errors import IntegrityError, SettingsError
-from components.imaging import Preprocessing
+from components.imaging import Planes, Preprocessing
 from components.models.backbones import Backbone, backbone
 
 NONE, AUTO, TORCHVISION = "none", "auto", "torchvision"
@@ -77,12 +77,12 @@ def find_weights(name: str, wish: str) -> Weights:
     return Weights(f"file {path.name}", path, file_digest(path))
 
 
-def preprocessing(name: str, size: int, weights: Weights) -> Preprocessing:
+def preprocessing(name: str, size: int, weights: Weights, planes: Planes = "rgb") -> Preprocessing:
     """Give the input that a network expects: pretrained ones that of their own training, others 0.5 and 0.5."""
     if not weights.pretrained:
-        return Preprocessing(size=size)
+        return Preprocessing(size=size, planes=planes)
     entry = backbone(name)
-    return Preprocessing(size=size, mean=entry.mean, std=entry.std)
+    return Preprocessing(size=size, mean=entry.mean, std=entry.std, planes=planes)
 
 
 def load_weights(features: nn.Module, name: str, weights: Weights) -> None:

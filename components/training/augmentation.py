@@ -25,18 +25,21 @@ def draw(images: int, generator: torch.Generator) -> Tensor:
     return torch.rand(images, DRAWS, generator=generator)
 
 
-def augment(images: Tensor, draws: Tensor) -> Tensor:
+def augment(images: Tensor, draws: Tensor, *, photometric: bool = True) -> Tensor:
     """Transform each image by its draws.
 
     Args:
         images: float32 (N, 3, S, S), in 0..1.
         draws: float32 (N, DRAWS), in [0, 1).
+        photometric: Change colour, sharpness, contrast and brightness too; not for planes that measure them.
 
     Returns:
         Images of the same shape and range.
     """
     flip, quarter, angle, colour, sharpness, contrast, brightness = draws.to(images.device).unbind(dim=1)
     turned = _turn(images, flip >= 0.5, (quarter * 4).floor() * (math.pi / 2) + _centred(angle) * MAX_ANGLE)
+    if not photometric:
+        return turned
     grey = turned.mean(dim=1, keepdim=True)
     faded = turned + _each(colour) * (grey - turned)
     focused = _focus(faded, _centred(sharpness) * MAX_SHARPNESS)

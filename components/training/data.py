@@ -10,6 +10,7 @@ from torch import Tensor
 
 from components.culture import N_CLASSES
 from components.errors import DataError
+from components.imaging import Preprocessing
 
 
 @dataclass(frozen=True)
@@ -17,7 +18,7 @@ class Part:
     """The images of one part of a split.
 
     Attributes:
-        images: uint8 (N, S, S, 3), RGB.
+        images: uint8 (N, S, S, 3), as ``components.imaging.arrange`` gives them.
         labels: int64 (N,), 0 to 3, in the order of ``components.culture.CLASSES``.
     """
 
@@ -53,13 +54,13 @@ class TrainingData:
         return torch.where(present, counts.sum() / (present.sum() * counts.clamp(min=1)), torch.ones(N_CLASSES))
 
 
-def load_data(store_uri: str, split_id: str, size: int, cache: Path) -> TrainingData:
+def load_data(store_uri: str, split_id: str, prep: Preprocessing, cache: Path) -> TrainingData:
     """Read the train and validation parts of a split.
 
     Args:
         store_uri: The object store that holds the split and its images.
         split_id: As ``components.datasets.splits.make_split`` gave it.
-        size: Side that the images are resized to, in pixels.
+        prep: What the images' channels show, and their size.
         cache: Folder that keeps resized images from one step to the next.
 
     Raises:
@@ -76,7 +77,7 @@ def load_data(store_uri: str, split_id: str, size: int, cache: Path) -> Training
     def part(name: str) -> Part:
         if not records[name]:
             raise DataError(f"split {split_id} has no {name} images; add labelled images or change the split's shares")
-        images = load_arrays(repository, records[name], size, cache)
+        images = load_arrays(repository, records[name], prep, cache)
         return Part.of(images, [int(record.confluence_class or 0) for record in records[name]])
 
     return TrainingData(part("train"), part("validation"))

@@ -87,6 +87,7 @@ class Fit:
         self.share = settings.backbone_rate if pretrained else 1.0
         self.model = model.to(ranks.device).to(memory_format=torch.channels_last)
         self.optimizer = self._optimizer()
+        self.photometric = preprocessing.planes == "rgb"
         self.class_weights = data.class_weights.to(ranks.device)
         self.mean = torch.tensor(preprocessing.mean, device=ranks.device)[:, None, None]
         self.std = torch.tensor(preprocessing.std, device=ranks.device)[:, None, None]
@@ -167,7 +168,7 @@ class Fit:
             mine = self.ranks.share(batch)
             images = self._images(self.data.train, mine)
             if settings.augment:
-                images = augment(images, draws[mine])
+                images = augment(images, draws[mine], photometric=self.photometric)
             total += self._step(trained, images, self.data.train.labels[mine], self.data.train.labels[batch])
         return float(self.ranks.sum(total)) / self.batches
 

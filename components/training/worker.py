@@ -43,8 +43,8 @@ def work(job: Job, proceed: Callable[[], None] = lambda: None) -> None:
     with join_ranks() as ranks:
         with _first_alone(ranks):
             weights = find_weights(job.settings.backbone, job.settings.weights)
-            data = load_data(job.store_uri, job.split_id, job.settings.image_size, job.home / "cache")
-        prep = preprocessing(job.settings.backbone, job.settings.image_size, weights)
+            prep = preprocessing(job.settings.backbone, job.settings.image_size, weights, job.settings.planes)
+            data = load_data(job.store_uri, job.split_id, prep, job.home / "cache")
         model = build_classifier(job.settings.backbone, job.settings.dropout, weights, job.settings.seed)
         fit = Fit(model, data, job.settings, job.learning_rate, prep, ranks, pretrained=weights.pretrained)
         checkpoint = Checkpoint(job.checkpoint_folder(weights))

@@ -51,7 +51,7 @@ def search(
         outcome = _outcome([], search, resumed=0) | {"best_lr": training.learning_rate}
         return _write(output, outcome, [], search)
 
-    from components.models.weights import find_weights
+    from components.models.weights import find_weights, preprocessing
     from components.training.data import load_data
     from components.tuning.study import open_study, search_digest
     from components.tuning.trial import Objective
@@ -60,7 +60,8 @@ def search(
     with open_study(search_digest(split_id, search, training, weights), search, home) as study:
         resumed = len(study.finished())
         if resumed < search.trials:
-            data = load_data(store_uri, split_id, training.image_size, home / "cache")
+            prep = preprocessing(training.backbone, training.image_size, weights, training.planes)
+            data = load_data(store_uri, split_id, prep, home / "cache")
             _run(study, Objective(data, training, search.epochs, weights), mlflow_uri)
         trials = study.finished()
     return _write(output, _outcome(trials, search, resumed), trials, search)

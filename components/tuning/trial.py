@@ -32,7 +32,7 @@ class Objective:
             TrainingError: if the loss diverges.
         """
         settings = self.settings
-        prep = preprocessing(settings.backbone, settings.image_size, self.weights)
+        prep = preprocessing(settings.backbone, settings.image_size, self.weights, settings.planes)
         model = build_classifier(settings.backbone, settings.dropout, self.weights, settings.seed)
         with join_ranks() as ranks:
             pretrained = self.weights.pretrained

@@ -40,9 +40,9 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]], title: str |
     from rich.table import Table
 
     console = Console(soft_wrap=False)
-    made = Table(
-        *columns, title=title, box=box.SIMPLE_HEAD if console.is_terminal else box.SIMPLE, title_justify="left"
-    )
+    if title:
+        console.print(title, style="bold", highlight=False)
+    made = Table(*columns, box=box.SIMPLE_HEAD if console.is_terminal else box.SIMPLE, pad_edge=False)
     for row in rows:
         made.add_row(*("" if cell is None else str(cell) for cell in row))
     # A width that no table reaches, where no terminal sets one: a file or a pipe gets whole lines.

@@ -126,7 +126,8 @@ def cultures(tmp_path_factory: pytest.TempPathFactory) -> Cultures:
 
 @pytest.fixture
 def tiny_backbone(monkeypatch: pytest.MonkeyPatch) -> str:
-    """Name of a registered backbone that trains in milliseconds."""
+    """Name of a registered backbone that trains in milliseconds, in one thread."""
+    import torch
     from torch import nn
 
     from components.models.backbones import BACKBONES, Backbone
@@ -135,4 +136,7 @@ def tiny_backbone(monkeypatch: pytest.MonkeyPatch) -> str:
         return nn.Sequential(nn.Conv2d(3, 8, 5, stride=2), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 16, 3), nn.ReLU())
 
     monkeypatch.setitem(BACKBONES, "tiny", Backbone(build, channels=16))
+    # Networks so small are slower in several threads, which wait for one another.
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    torch.set_num_threads(1)
     return "tiny"

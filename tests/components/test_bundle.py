@@ -2,6 +2,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+
 from components.bundle import MODEL_FILE, Bundle, KnownAnswer, file_digest, read_bundle, write_bundle
 from components.culture import Modality
 from components.errors import IntegrityError

@@ -1,4 +1,5 @@
 import pytest
+
 from components.culture import BAND_EDGES, CLASSES, ConfluenceClass, Decision, Modality
 
 

@@ -2,6 +2,7 @@ import json
 from pathlib import Path
 
 import pytest
+
 from components.errors import DataError
 from components.events import EVENTS_VARIABLE, Progress, emit, observed, step
 

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from PIL import Image, ImageCms
 from pydantic import ValidationError
 
 from components.errors import ImageError
-from components.imaging import Preprocessing, decode, normalise, preprocess, probabilities, resize
+from components.imaging import Preprocessing, arrange, decode, normalise, preprocess, probabilities, resize, texture
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
 GREY = PIXELS[..., 0]
@@ -240,3 +241,39 @@ def test_temperature_flattens():
     logits = np.array([[2.0, 0.0, -1.0]])
     assert probabilities(logits, 2.0)[0] == pytest.approx(probabilities(logits / 2)[0])
     assert probabilities(logits, 100.0).max() < 0.35
+
+
+def checkerboard(height: int, width: int, amplitude: int) -> NDArray[np.uint8]:
+    """A floor of one grey, with fine structure of the given amplitude in its left half."""
+    image = np.full((height, width), 128, np.int64)
+    rows, columns = np.indices((height, width // 2))
+    image[:, : width // 2] += np.where((rows + columns) % 2, amplitude, -amplitude)
+    return np.repeat(image.astype(np.uint8)[..., np.newaxis], 3, axis=2)
+
+
+def test_texture_tells_structure_from_floor_whatever_the_brightness() -> None:
+    planes = texture(checkerboard(64, 64, 20))
+    cells, floor = planes[:, 4:20].mean(axis=(0, 1)), planes[:, 44:60].mean(axis=(0, 1))
+    assert (cells > floor + 60).all()
+    brighter = texture(checkerboard(64, 64, 20) + 60)
+    assert np.array_equal(brighter, planes)
+
+
+def test_texture_measures_the_standard_deviation_of_each_window() -> None:
+    image = np.random.default_rng(0).integers(0, 256, (40, 50), dtype=np.uint8)
+    planes = texture(np.repeat(image[..., np.newaxis], 3, axis=2))
+    for plane, window in ((1, 5), (2, 17)):
+        half = window // 2
+        around = image[20 - half : 20 + half + 1, 25 - half : 25 + half + 1].astype(float)
+        assert planes[20, 25, plane] == int(np.clip(32 * (np.log2(around.std() + 0.5) + 1), 0, 255))
+
+
+def test_texture_shrinks_large_images_and_takes_tiny_ones() -> None:
+    assert texture(np.zeros((30, 2048, 3), np.uint8)).shape == (8, 512, 3)
+    assert texture(np.zeros((1, 1, 3), np.uint8)).shape == (1, 1, 3)
+
+
+def test_arranging_applies_the_planes_that_the_bundle_names() -> None:
+    image = checkerboard(64, 64, 20)
+    assert np.array_equal(arrange(image, Preprocessing(size=16)), resize(image, 16))
+    assert np.array_equal(arrange(image, Preprocessing(size=16, planes="texture")), resize(texture(image), 16))

@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import pytest
+
 from components.errors import SettingsError
 from components.settings import PRESETS, Preset, load_settings
 

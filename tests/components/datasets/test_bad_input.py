@@ -14,6 +14,7 @@ from components.datasets import steps
 from components.datasets.arrays import load_arrays
 from components.datasets.versions import DataRepository
 from components.errors import DataError
+from components.imaging import Preprocessing
 from components.settings import DataSettings
 from components.storage import open_store
 
@@ -99,7 +100,7 @@ def test_what_can_be_read_is_and_the_rest_is_quarantined_and_both_are_counted(so
 
     repository = DataRepository(open_store(store))
     records = list(repository.records(valid["data_version"]))
-    images = load_arrays(repository, records, 32, home / "cache")
+    images = load_arrays(repository, records, Preprocessing(size=32), home / "cache")
     assert images.shape == (len(READ), 32, 32, 3)
     assert (images.std(axis=(1, 2, 3)) > 10).all()
 

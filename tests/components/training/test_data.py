@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 
+from components.imaging import Preprocessing
 from components.training.data import Part, TrainingData, load_data
 
 
@@ -19,7 +20,7 @@ def test_class_weights_balance_the_classes_that_occur() -> None:
 
 
 def test_the_parts_of_a_split_are_read_in_the_order_of_their_labels(cultures) -> None:
-    data = load_data(cultures.store, cultures.split_id, 32, cultures.home / "cache")
+    data = load_data(cultures.store, cultures.split_id, Preprocessing(size=32), cultures.home / "cache")
     assert (len(data.train), len(data.validation), data.image_size) == (24, 8, 32)
     assert data.train.images.dtype == torch.uint8
     for each in (data.train, data.validation):

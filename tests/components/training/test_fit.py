@@ -22,7 +22,7 @@ ALONE = Ranks(0, 1, torch.device("cpu"))
 
 @pytest.fixture
 def data(cultures) -> TrainingData:
-    return load_data(cultures.store, cultures.split_id, 32, cultures.home / "cache")
+    return load_data(cultures.store, cultures.split_id, Preprocessing(size=32), cultures.home / "cache")
 
 
 def make(data: TrainingData, rate: float = 3e-3, ranks: Ranks = ALONE, **changes: Any) -> Fit:
