@@ -117,8 +117,8 @@ def texture(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """
     grey = Image.fromarray(image).convert("L")
     if (longer := max(grey.size)) > TEXTURE_SIDE:
-        shrunk = (max(1, round(side * TEXTURE_SIDE / longer)) for side in grey.size)
-        grey = grey.resize(tuple(shrunk), Image.Resampling.BOX)
+        width, height = (max(1, round(side * TEXTURE_SIDE / longer)) for side in grey.size)
+        grey = grey.resize((width, height), Image.Resampling.BOX)
     levels = np.asarray(grey, dtype=np.float64)
     fine, coarse = (np.log2(_local_deviation(levels, window) + 0.5) for window in TEXTURE_WINDOWS)
     floor = np.quantile(fine, 0.02)

@@ -35,6 +35,6 @@ awk '/^[a-z]/ { keep = /^(torch|torchvision|triton|nvidia-[a-z0-9-]+|cuda-[a-z]+
     requirements.lock >"$large"
 "$venv/bin/pip" install -qq --no-deps --require-hashes -r "$large"
 echo "mscflow: installing the rest ..."
-"$venv/bin/uv" pip install --quiet --python "$venv/bin/python" --require-hashes -r requirements.lock
+"$venv/bin/uv" pip install --quiet --compile-bytecode --python "$venv/bin/python" --require-hashes -r requirements.lock
 "$venv/bin/uv" pip install --quiet --python "$venv/bin/python" --no-deps -e .
 echo "mscflow: ready in $((SECONDS - started)) s"

@@ -42,7 +42,7 @@ def test_a_new_version_costs_its_new_images_alone(repository, records, cache):
     load_arrays(repository, records[:39], Preprocessing(size=16), cache)
     for record in records[:39]:
         repository.store.delete(blob_key(record.sha256))
-    assert load_arrays(repository, records, Preprocessing(size=16), cache).shape == (40, 16, Preprocessing(size=16), 3)
+    assert load_arrays(repository, records, Preprocessing(size=16), cache).shape == (40, 16, 16, 3)
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,7 @@ def test_much_is_mapped_from_a_file_that_leaves_nothing_behind(repository, recor
 
 
 def test_no_images_at_all(repository, cache):
-    assert load_arrays(repository, [], Preprocessing(size=16), cache).shape == (0, 16, Preprocessing(size=16), 3)
+    assert load_arrays(repository, [], Preprocessing(size=16), cache).shape == (0, 16, 16, 3)
 
 
 def test_an_image_that_cannot_be_decoded_is_named(repository, records, hold, png, cache):

@@ -61,7 +61,7 @@ class TestInOneProcess:
         )
 
     def test_the_model_takes_images_as_serving_prepares_them(self, cultures, tmp_path: Path) -> None:
-        run(cultures, tmp_path / "out", tmp_path / "home", rate=1e-2, epochs=10)
+        run(cultures, tmp_path / "out", tmp_path / "home", rate=1e-2, epochs=10, planes="rgb")
         images = np.stack([np.full((32, 32, 3), level, np.uint8) for level in (60, 180)])
         session = onnxruntime.InferenceSession(tmp_path / "out" / "model.onnx")
         logits = session.run(None, {"images": normalise(images, read_training(tmp_path / "out").prepare)})[0]
