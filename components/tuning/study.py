@@ -70,8 +70,15 @@ class Study:
         settings = self.settings
         number = len(self.study.get_trials(deepcopy=False) if self.shared else self.finished())
         self.study.sampler = _sampler(settings, number)
+        if number == 0:
+            self._enqueue_guess()
         trial = self.study.ask()
         return trial, trial.suggest_float(PARAMETER, settings.low, settings.high, log=settings.scale == "log")
+
+    def _enqueue_guess(self) -> None:
+        settings, waiting = self.settings, self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
+        if settings.sampler == "tpe" and settings.low <= FIRST_GUESS <= settings.high and not waiting:
+            self.study.enqueue_trial({PARAMETER: FIRST_GUESS})
 
     def complete(self, trial: optuna.Trial, loss: float) -> None:
         """Record the result of a trial."""
@@ -134,10 +141,7 @@ def _sampler(settings: SearchSettings, number: int) -> optuna.samplers.BaseSampl
     seed = int(hashlib.sha256(f"{settings.seed} {number}".encode()).hexdigest()[:8], 16)
     if settings.sampler == "random":
         return optuna.samplers.RandomSampler(seed=seed)
-    sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=_STARTUP)
-    if number == 0 and settings.low <= FIRST_GUESS <= settings.high:
-        return optuna.samplers.PartialFixedSampler({PARAMETER: FIRST_GUESS}, sampler)
-    return sampler
+    return optuna.samplers.TPESampler(seed=seed, n_startup_trials=_STARTUP)
 
 
 def _database(url: str) -> RDBStorage:
