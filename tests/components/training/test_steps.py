@@ -10,15 +10,21 @@ from typing import Any
 import numpy as np
 import onnxruntime
 import pytest
+import torch
 
 from components.culture import Modality
 from components.errors import DataError, SettingsError, TrainingError
 from components.evaluation.inputs import read_training
 from components.imaging import Preprocessing, normalise
+from components.models.classifier import build_classifier
+from components.models.weights import find_weights, preprocessing
 from components.settings import TrainingSettings
 from components.tracking import client
 from components.training.__main__ import main
+from components.training.data import load_data
+from components.training.fit import Fit
 from components.training.job import Job, read_job, write_job
+from components.training.ranks import Ranks
 from components.training.steps import train
 
 
@@ -114,7 +120,7 @@ def write_small_job(cultures, folder: Path, home: Path, **changes: Any) -> Path:
     return folder / "job.json"
 
 
-# The entry point of `python -m components.training`, with a backbone whose epochs take no time.
+# The entry point of `python -m components.training`, where the tiny backbone of these tests is registered too.
 ENTRY = """
 import sys
 from torch import nn
@@ -122,7 +128,7 @@ from components.models.backbones import BACKBONES, Backbone
 from components.training.__main__ import main
 
 def build():
-    return nn.Sequential(nn.Conv2d(3, 16, 5, stride=2), nn.BatchNorm2d(16), nn.ReLU())
+    return nn.Sequential(nn.Conv2d(3, 8, 5, stride=2), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 16, 3), nn.ReLU())
 
 BACKBONES["tiny"] = Backbone(build, channels=16)
 sys.exit(main())
@@ -135,20 +141,15 @@ def start(job: Path) -> subprocess.Popen[str]:
 
 
 @pytest.mark.slow
-def test_killed_in_mid_epoch_and_started_again_it_ends_in_the_same_weights(
-    cultures, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.usefixtures("tiny_backbone")
+def test_killed_in_mid_epoch_and_started_again_it_ends_in_the_same_weights(cultures, tmp_path: Path) -> None:
     """Equal weights, bit for bit, whenever SIGKILL strikes."""
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    undisturbed = write_small_job(cultures, tmp_path / "a", tmp_path / "home_a", epochs=20, patience=20)
-    with start(undisturbed) as process:
-        out, err = process.communicate()
-        assert process.returncode == 0, err
-        assert out == "", "standard output belongs to whoever runs the step"
-    disturbed = write_small_job(cultures, tmp_path / "b", tmp_path / "home_b", epochs=20, patience=20)
-    checkpoints = tmp_path / "home_b" / "checkpoints"
+    long = {"epochs": 20, "patience": 20}
+    run(cultures, tmp_path / "undisturbed", tmp_path / "home", rate=1e-3, **long)
+    job = write_small_job(cultures, tmp_path, tmp_path / "disturbed_home", **long)
+    checkpoints = tmp_path / "disturbed_home" / "checkpoints"
     for _ in range(2):
-        process = start(disturbed)
+        process = start(job)
         before = newest(checkpoints)
         while newest(checkpoints) == before and process.poll() is None:
             time.sleep(0.002)
@@ -156,10 +157,11 @@ def test_killed_in_mid_epoch_and_started_again_it_ends_in_the_same_weights(
         assert process.poll() is None, "else there is nothing to kill"
         process.kill()
         process.communicate()
-    with start(disturbed) as process:
-        _, err = process.communicate()
+    with start(job) as process:
+        out, err = process.communicate()
         assert process.returncode == 0, err
-    first, second = record(tmp_path / "a" / "out"), record(tmp_path / "b" / "out")
+        assert out == "", "standard output belongs to whoever runs the step"
+    first, second = record(tmp_path / "undisturbed"), record(tmp_path / "out")
     assert second["resumed_epochs"] >= 2
     assert second["state_sha256"] == first["state_sha256"]
     for one, other in zip(first["history"], second["history"], strict=True):
@@ -174,14 +176,21 @@ def newest(folder: Path) -> int:
 @pytest.mark.slow
 def test_two_processes_follow_the_curve_of_one(cultures, tmp_path: Path) -> None:
     # Dropout is drawn in each process, and is left out; all else is the same but for rounding.
-    plain = {"backbone": "efficientnet_lite0", "dropout": 0.0, "epochs": 2, "batch_size": 7}
-    one = run(cultures, tmp_path / "one", tmp_path / "home", rate=1e-3, **plain)
-    two = run(cultures, tmp_path / "two", tmp_path / "home", rate=1e-3, processes=2, **plain)
-    assert (one["processes"], two["processes"]) == (1, 2)
-    curves = [record(tmp_path / name)["history"] for name in ("one", "two")]
-    for name in ("train_loss", "validation_loss", "validation_accuracy"):
-        expected, actual = ([epoch[name] for epoch in curve] for curve in curves)
-        assert actual == pytest.approx(expected, rel=2e-3), name
+    plain = settings(backbone="efficientnet_lite0", dropout=0.0, epochs=2, batch_size=7, processes=2)
+    weights = find_weights(plain.backbone, plain.weights)
+    prep = preprocessing(plain.backbone, plain.image_size, weights, plain.planes)
+    data = load_data(cultures.store, cultures.split_id, prep, cultures.home / "cache")
+    model = build_classifier(plain.backbone, plain.dropout, weights, plain.seed)
+    alone = Ranks(0, 1, torch.device("cpu"))
+    expected = Fit(model, data, plain, 1e-3, prep, alone, pretrained=True).run().history
+
+    modality = Modality.SINGLE_STACK
+    result = train(cultures.store, cultures.split_id, 1e-3, plain, tmp_path / "out", tmp_path / "home", modality)
+    assert result["processes"] == 2
+    actual = record(tmp_path / "out")["history"]
+    for one, two in zip(expected, actual, strict=True):
+        for name in ("train_loss", "validation_loss", "validation_accuracy"):
+            assert two[name] == pytest.approx(getattr(one, name), rel=2e-3), name
 
 
 @pytest.mark.slow
