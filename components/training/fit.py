@@ -91,8 +91,9 @@ class Fit:
         self.class_weights = data.class_weights.to(ranks.device)
         self.mean = torch.tensor(preprocessing.mean, device=ranks.device)[:, None, None]
         self.std = torch.tensor(preprocessing.std, device=ranks.device)[:, None, None]
-        self.batches = math.ceil(len(data.train) / settings.batch_size)
-        if len(data.train) // self.batches < 2 * ranks.world:
+        # As even as can be, and none of a single image, which has no statistics.
+        self.batches = max(1, min(math.ceil(len(data.train) / settings.batch_size), len(data.train) // 2))
+        if ranks.world > 1 and len(data.train) // self.batches < 2 * ranks.world:
             raise SettingsError(
                 f"training.processes {ranks.world} is too many for batches of {settings.batch_size} and "
                 f"{len(data.train)} training images: each process needs two images of every batch"

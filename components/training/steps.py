@@ -97,8 +97,9 @@ def _launch(job: Path, processes: int) -> None:
 
 def _failure(path: Path, complaint: str) -> MscflowError:
     if not path.is_file():
-        last = next((line for line in reversed(complaint.splitlines()) if line.strip()), "it said nothing")
-        return TrainingError(f"the training processes failed: {last.strip()}")
+        # torchrun ends with an account of its own; what a process died of stands before it.
+        lines = [line.strip() for line in complaint.splitlines() if "Error" in line and "ChildFailed" not in line]
+        return TrainingError(f"the training processes failed: {lines[-1] if lines else 'they said nothing'}")
     told = json.loads(path.read_bytes())
     kind = getattr(errors, told["error"], TrainingError)
     try:

@@ -13,7 +13,7 @@ from components.models.classifier import Classifier, build_classifier
 from components.models.weights import Weights, state_digest
 from components.settings import TrainingSettings
 from components.training.checkpoint import Checkpoint
-from components.training.data import TrainingData, load_data
+from components.training.data import Part, TrainingData, load_data
 from components.training.fit import Epoch, Fit, Fitted
 from components.training.ranks import Ranks
 
@@ -104,6 +104,16 @@ class TestFit:
         assert [group["lr"] for group in fit.optimizer.param_groups] == pytest.approx([1e-3, 1e-2])
         assert isinstance(fit.optimizer, torch.optim.Adam)
         assert all(group["amsgrad"] and group["weight_decay"] == 1e-5 for group in fit.optimizer.param_groups)
+
+    @pytest.mark.parametrize(("batch_size", "batches"), [(7, 4), (24, 1), (2, 12), (23, 2), (1000, 1)])
+    def test_batches_are_as_even_as_can_be(self, batch_size: int, batches: int, data: TrainingData) -> None:
+        assert make(data, batch_size=batch_size).batches == batches
+
+    def test_three_images_in_batches_of_two_leave_none_alone(self, data: TrainingData) -> None:
+        few = TrainingData(Part(data.train.images[:3], data.train.labels[:3]), data.validation)
+        fit = make(few, batch_size=2, epochs=1)
+        fit.run()
+        assert fit.batches == 1
 
     def test_more_processes_than_a_batch_has_images_for_are_refused(self, data: TrainingData) -> None:
         with pytest.raises(SettingsError, match="processes 4 is too many for batches of 7"):
