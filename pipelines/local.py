@@ -99,13 +99,15 @@ def _environment(settings: Settings, run: PipelineRun, source: str) -> Iterator[
     }
     before = {name: os.environ.get(name) for name in changes}
     os.environ.update(changes)
-    status: tracking.Status = "FAILED"
     try:
         yield
-        status = "FINISHED"
-    except KeyboardInterrupt:
-        status = "KILLED"
+    except BaseException as error:
+        # What ended the run matters more than a tracking server that cannot be told.
+        with contextlib.suppress(MscflowError):
+            tracking.end_parent(uri, run_id, "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
         raise
+    else:
+        tracking.end_parent(uri, run_id, "FINISHED")
     finally:
         for name, value in before.items():
             if value is None:
@@ -113,7 +115,6 @@ def _environment(settings: Settings, run: PipelineRun, source: str) -> Iterator[
             else:
                 os.environ[name] = value
         shutil.rmtree(run.folder / "tmp", ignore_errors=True)
-        tracking.end_parent(uri, run_id, status)
 
 
 @contextlib.contextmanager

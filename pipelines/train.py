@@ -94,7 +94,7 @@ def train_pipeline(
         split_id=divided.outputs["split_id"],
         lineage=taken.outputs["lineage"],
         modality=modality,
-        validation=valid.outputs["result"],
+        quarantined=valid.outputs["quarantined"],
         model=fitted.outputs["model"],
         trials=found.outputs["trials"],
     )

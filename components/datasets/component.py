@@ -27,9 +27,11 @@ def snapshot(source: str, store: str, modality: str, settings: dict) -> NamedTup
 
 @dsl.component(base_image=CONTROL, install_kfp_package=False)
 def validate(store: str, data_version: str, settings: dict) -> NamedTuple(
-    "Outputs", [("data_version", str), ("result", dict)]
+    "Outputs", [("data_version", str), ("quarantined", str), ("result", dict)]
 ):
     """Quarantine what cannot be learnt from; the rest becomes a data version of its own."""
+    import json
+
     from components.datasets import steps
     from components.events import step
     from components.settings import DataSettings, load_settings
@@ -37,7 +39,8 @@ def validate(store: str, data_version: str, settings: dict) -> NamedTuple(
     with step("validate") as report:
         result = steps.validate(store, data_version, DataSettings.model_validate(settings), load_settings().home)
         report(result)
-    return result["data_version"], result
+    # As text: numbers in a dictionary come back from the cache as other types, and would miss it downstream.
+    return result["data_version"], json.dumps(result["quarantined"], sort_keys=True), result
 
 
 @dsl.component(base_image=CONTROL, install_kfp_package=False)

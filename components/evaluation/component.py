@@ -14,13 +14,14 @@ def evaluate(
     split_id: str,
     lineage: str,
     modality: str,
-    validation: dict,
+    quarantined: str,
     model: dsl.Input[dsl.Model],
     trials: dsl.Input[dsl.Artifact],
     candidate: dsl.Output[dsl.Model],
     metrics: dsl.Output[dsl.Metrics],
 ) -> NamedTuple("Outputs", [("result", dict)]):
     """Calibrate on the validation part, score on the test part, and write the model's bundle."""
+    import json
     from pathlib import Path
 
     from components.culture import Modality
@@ -39,7 +40,7 @@ def evaluate(
             modality=Modality(modality),
             data_version=data_version,
             lineage=lineage,
-            quarantined=validation.get("quarantined"),
+            quarantined=json.loads(quarantined),
         )
         report(result)
     for name, value in result.items():

@@ -134,11 +134,12 @@ def _run(settings: "Settings", source: str, as_json: bool) -> None:
     from pipelines.display import RunDisplay
     from pipelines.local import run_train_pipeline
     from pipelines.preflight import check_run
+    from pipelines.steps import STEPS
 
     check_run(settings, source)
     with RunDisplay() as display:
         done = run_train_pipeline(settings, source, display.observe)
-        for step in done.cached:
+        for step in sorted(done.cached, key=STEPS.index):
             display.cached(step)
     answer = _answer(done, settings)
     say(answer, as_json, lambda: _show(answer, settings))
