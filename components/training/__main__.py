@@ -8,6 +8,7 @@ from pathlib import Path
 
 from components.errors import MscflowError, TrainingError
 from components.events import emit
+from components.training.threads import wait_briefly
 
 FAILURE_SUFFIX = ".failure.json"
 
@@ -23,6 +24,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--parent", type=int, help="process without which this one must not go on")
     given = parser.parse_args(arguments)
 
+    wait_briefly()
     from components.training.job import read_job
     from components.training.worker import work
 

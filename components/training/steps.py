@@ -11,6 +11,7 @@ from components import errors
 from components.culture import Modality
 from components.errors import MscflowError, SettingsError, TrainingError
 from components.settings import TrainingSettings
+from components.training.threads import wait_briefly
 
 JOB_FILE = "job.json"
 _PATIENCE = 20.0  # seconds that torchrun gets to end its processes
@@ -45,6 +46,7 @@ def train(
         TrainingError: if the loss diverges or the exported model answers otherwise.
         InputError: if the settings, the split or the disk cannot be used.
     """
+    wait_briefly()
     from components.training.job import Job, write_job
     from components.training.worker import RECORD_FILE, work
 

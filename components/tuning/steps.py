@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from components.errors import StorageError, TrainingError
 from components.events import Progress
 from components.settings import SearchSettings, TrainingSettings
+from components.training.threads import wait_briefly
 
 if TYPE_CHECKING:
     from optuna import Trial
@@ -51,6 +52,7 @@ def search(
         outcome = _outcome([], search, resumed=0) | {"best_lr": training.learning_rate}
         return _write(output, outcome, [], search)
 
+    wait_briefly()
     from components.models.weights import find_weights, preprocessing
     from components.training.data import load_data
     from components.tuning.study import open_study, search_digest
