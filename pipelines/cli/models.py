@@ -153,10 +153,14 @@ def _serve_champion(settings: "Settings", name: str) -> dict[str, Any] | None:
     """Swap the champion into the endpoint, if one runs."""
     from components.deployment import steps
     from components.deployment.local import status
+    from components.endpoint.files import read_status
 
-    if not status(settings.home)["running"]:
+    running = read_status(settings.home / "endpoint") if status(settings.home)["running"] else None
+    if running is None:
         return None
-    return steps.deploy(name, "champion", settings.mlflow_uri, settings.home, settings.serving)
+    where = {"host": running.host, "port": running.port, "grpc_port": running.grpc_port}
+    serving = settings.serving.model_copy(update=where)
+    return steps.deploy(name, "champion", settings.mlflow_uri, settings.home, serving)
 
 
 def _user() -> str:
