@@ -11,7 +11,9 @@ def check_run(settings: Settings, source: str) -> None:
         InputError: naming what is wrong and how to mend it.
     """
     from components.deployment.local import check_ports
+    from components.models.backbones import backbone
 
+    backbone(settings.training.backbone)
     open_store(source, must_exist=True)
     open_store(settings.store_uri).check_writable()
     check_ports(settings.serving, settings.home)

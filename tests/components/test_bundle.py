@@ -3,15 +3,18 @@ from pathlib import Path
 
 import pytest
 
-from components.bundle import MODEL_FILE, Bundle, KnownAnswer, file_digest, read_bundle, write_bundle
+from components.bundle import KNOWN_IMAGE_FILE, MODEL_FILE, Bundle, KnownAnswer, file_digest, read_bundle, write_bundle
 from components.culture import Modality
 from components.errors import IntegrityError
 from components.imaging import Preprocessing
 
+FILES = (MODEL_FILE, KNOWN_IMAGE_FILE)
+
 
 @pytest.fixture
 def bundle(tmp_path: Path) -> tuple[Path, str]:
-    (tmp_path / MODEL_FILE).write_bytes(b"weights")
+    for name in FILES:
+        (tmp_path / name).write_bytes(b"content of " + name.encode())
     written = write_bundle(
         tmp_path,
         Bundle(
@@ -28,7 +31,7 @@ def bundle(tmp_path: Path) -> tuple[Path, str]:
             code_version="0.1.0",
             created=datetime(2026, 1, 1, tzinfo=UTC),
             metrics={"accuracy": 0.9},
-            files={MODEL_FILE: file_digest(tmp_path / MODEL_FILE)},
+            files={name: file_digest(tmp_path / name) for name in FILES},
         ),
     )
     return tmp_path, written

@@ -47,7 +47,7 @@ def tiny() -> nn.Module:
 
 
 def register(monkeypatch: pytest.MonkeyPatch, url: str | None = None) -> None:
-    monkeypatch.setitem(BACKBONES, "tiny", Backbone(tiny, channels=4, head=("fc.",), url=url))
+    monkeypatch.setitem(BACKBONES, "tiny", Backbone(tiny, channels=4, head=("fc.",), torchvision=url))
 
 
 def published(state: dict[str, torch.Tensor], folder: Path) -> Path:
