@@ -6,6 +6,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from components.errors import StorageError
+from components.tracking import lock_file
 
 
 def open_database(path: Path, schema: str) -> sqlite3.Connection:
@@ -20,15 +21,17 @@ def open_database(path: Path, schema: str) -> sqlite3.Connection:
     """
     with database_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            return _open(path, schema)
-        except sqlite3.OperationalError:
-            raise
-        except sqlite3.DatabaseError:  # not a database, or a torn one
-            for suffix in ("", "-wal", "-shm"):
-                with suppress(FileNotFoundError):
-                    path.with_name(path.name + suffix).unlink()
-            return _open(path, schema)
+        # One at a time: SQLite waits for no other process that changes the journal's mode, it fails.
+        with lock_file(path.with_name(path.name + ".lock")):
+            try:
+                return _open(path, schema)
+            except sqlite3.OperationalError:
+                raise
+            except sqlite3.DatabaseError:  # not a database, or a torn one
+                for suffix in ("", "-wal", "-shm"):
+                    with suppress(FileNotFoundError):
+                        path.with_name(path.name + suffix).unlink()
+                return _open(path, schema)
 
 
 @contextmanager

@@ -22,9 +22,10 @@ from components.tracking import lock_file
 PARAMETER = "learning_rate"
 DIVERGED = "diverged"
 
-# Tried before anything is sampled, so that a small budget is not spent on hopeless rates alone: at
-# this one a pretrained backbone and a fresh head both learn.
-FIRST_GUESS = 3e-4
+# Tried before anything is sampled, so that a small budget is not spent on hopeless rates alone. On
+# five grouped splits of 179 real images the mean validation accuracy was 0.83 here, 0.75 at 3e-4, and
+# no better than chance at 2.5e-3.
+FIRST_GUESS = 1e-3
 # Trials before TPE follows the better ones; Optuna's own 10 would make a short search a random one.
 _STARTUP = 4
 # Raised when a trial comes to mean something else, so that older trials must not be counted.
@@ -37,7 +38,7 @@ def search_digest(split_id: str, search: SearchSettings, training: TrainingSetti
     The number of trials is not part of it, so that a search can be made longer.
     """
     what = {
-        "trial": _TRIAL,
+        "trial": [_TRIAL, FIRST_GUESS],
         "split": split_id,
         "search": search.model_dump(mode="json", exclude={"trials", "storage"}),
         "training": training.model_dump(mode="json", exclude={"epochs", "patience", "learning_rate", "processes"}),
