@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pipelines.cli.output import json_option, progress_shown, say, table
+from pipelines.cli.output import Command, json_option, progress_shown, say, table
 
 if TYPE_CHECKING:
     from components.datasets.versions import DataRepository, VerifyReport
@@ -29,6 +29,18 @@ def _repository(settings: "Settings") -> "DataRepository":
     return DataRepository(open_store(settings.store_uri), cache=settings.home / "cache")
 
 
+def _source_options(command: Command) -> Command:
+    """Add what says how a source is read."""
+    options = (
+        click.option("--modality", help="single_stack or multi_stack, where the source does not tell."),
+        click.option("--layout", help="Layout of the source; default: recognised."),
+        click.option("--unlabelled", is_flag=True, help="Keep images without a confluence class."),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
 @click.group()
 def data() -> None:
     """Versions of image sets: import, compare, check out, verify, simulate."""
@@ -37,9 +49,7 @@ def data() -> None:
 @data.command("import")
 @click.argument("source")
 @click.option("--ref", help="Lineage to add to; default: the source's name.")
-@click.option("--modality", help="single_stack or multi_stack, where the source does not tell.")
-@click.option("--layout", help="Layout of the source; default: recognised.")
-@click.option("--unlabelled", is_flag=True, help="Keep images without a confluence class.")
+@_source_options
 @click.option("--message", "-m", default="import", show_default=True, help="Why, for the log.")
 @json_option
 def import_(source: str, as_json: bool, message: str, **given: Any) -> None:
@@ -56,9 +66,7 @@ def import_(source: str, as_json: bool, message: str, **given: Any) -> None:
 @data.command()
 @click.argument("source")
 @click.option("--ref", help="Lineage that the version continues; default: the source's name.")
-@click.option("--modality", help="single_stack or multi_stack, where the source does not tell.")
-@click.option("--layout", help="Layout of the source; default: recognised.")
-@click.option("--unlabelled", is_flag=True, help="Keep images without a confluence class.")
+@_source_options
 @click.option("--message", "-m", default="snapshot", show_default=True, help="Why, for the log.")
 @json_option
 def snapshot(source: str, as_json: bool, message: str, **given: Any) -> None:

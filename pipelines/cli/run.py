@@ -1,19 +1,16 @@
 """`mscflow run` and `mscflow demo`: the whole path, from images to a served model."""
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from components.errors import GateRefused, InputError
-from pipelines.cli.output import json_option, progress_shown, say, table
+from pipelines.cli.output import Command, json_option, progress_shown, say, table
 
 if TYPE_CHECKING:
     from components.settings import Settings
     from pipelines.local import PipelineRun
-
-Command = TypeVar("Command", bound=Callable[..., Any])
 
 DEMO_IMAGES = 240
 DEMO_PORTS = {"port": 8090, "grpc_port": 8091}
