@@ -1,6 +1,7 @@
 """How commands answer: one JSON object for machines, a table for people."""
 
 import json
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -39,11 +40,11 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]], title: str |
     from rich.console import Console
     from rich.table import Table
 
-    console = Console(soft_wrap=False)
+    # Where no terminal sets a width (a file, a pipe), one that no table reaches, so that nothing is cut.
+    console = Console(width=None if sys.stdout.isatty() else 200)
     if title:
         console.print(title, style="bold", highlight=False)
     made = Table(*columns, box=box.SIMPLE_HEAD if console.is_terminal else box.SIMPLE, pad_edge=False)
     for row in rows:
         made.add_row(*("" if cell is None else str(cell) for cell in row))
-    # A width that no table reaches, where no terminal sets one: a file or a pipe gets whole lines.
-    console.print(made, width=None if console.is_terminal else 200)
+    console.print(made)
