@@ -1,7 +1,7 @@
 """How whole groups are divided: a share of each class, with every class on every side."""
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,18 @@ _MOST_FOLDS = 10
 # Up to so many units the images are stratified, which costs about 0.2 ms a unit; beyond, the units
 # are, each by its commonest class: with so many the shares come out even all the same.
 _FEW_UNITS = 1000
+
+
+def numbered(values: Iterable[str]) -> Ints:
+    """Number values from 0 by their first appearance; equal values have equal numbers."""
+    numbers: dict[str, int] = {}
+    return np.array([numbers.setdefault(value, len(numbers)) for value in values], np.int64)
+
+
+def units_of(groups: Iterable[str], contents: Iterable[str]) -> Ints:
+    """Give what must stay together, as ``joined_units`` does, from the names of groups and of contents."""
+    group, content = numbered(groups), numbered(contents)
+    return joined_units(group, content) if content.max() + 1 < len(content) else group
 
 
 def joined_units(groups: Ints, contents: Ints) -> Ints:
@@ -81,6 +93,37 @@ def draw(table: Ints, *, share: float, held: Ints, target: Ints, leave: Ints, op
     return best
 
 
+def deal(table: Ints, folds: int, *, seed: int) -> Ints:
+    """Deal units into folds of about equal size and shares of classes.
+
+    Of several deals the one is taken with which the fewest classes are missing from all folds but one
+    and, among these, the folds come closest to equal shares of each class.
+
+    Args:
+        table: Images in each unit, shape (units, classes).
+        folds: How many; no more than units, nor than the images of the commonest class.
+        seed: Of the deals.
+
+    Returns:
+        Fold of each unit, shape (units,), from 0.
+    """
+    best, best_score = np.zeros(len(table), np.int64), (np.inf, np.inf)
+    share = np.maximum(table.sum(axis=0) / folds, 1)
+    for offset in range(_seeds(len(table))):
+        fold = _folds(table, folds, seed + offset)
+        counts = np.zeros((folds, table.shape[1]), np.int64)
+        np.add.at(counts, fold, table)
+        alone = float(((counts > 0).sum(axis=0) == 1).sum())
+        imbalance = float((np.abs(counts - table.sum(axis=0) / folds) / share).sum())
+        if (alone, imbalance) < best_score:
+            best, best_score = fold, (alone, imbalance)
+    return best
+
+
+def _seeds(units: int) -> int:
+    return max(2, min(_MOST_SEEDS, 2 * _FEW_UNITS // units))
+
+
 def _candidates(table: Ints, share: float, *, optional: bool, seed: int) -> Iterator[Mask]:
     units = len(table)
     if optional:
@@ -95,7 +138,7 @@ def _candidates(table: Ints, share: float, *, optional: bool, seed: int) -> Iter
         ((folds, taken) for folds in range(2, most_folds + 1) for taken in range(1, folds)),
         key=lambda pair: (round(abs(pair[1] / pair[0] - share), 3), pair[0]),
     )
-    for offset in range(max(2, min(_MOST_SEEDS, 2 * _FEW_UNITS // units))):
+    for offset in range(_seeds(units)):
         fold = _folds(table, folds, seed + offset)
         for first in range(folds):
             chosen = (fold - first) % folds < taken

@@ -5,7 +5,7 @@ splits/frozen/<lineage>.json   see ``frozen``
 """
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Literal, NamedTuple, get_args
 
 import msgspec
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from components.culture import CLASSES
-from components.datasets.division import Ints, Mask, count_table, draw, joined_units
+from components.datasets.division import Ints, Mask, count_table, draw, units_of
 from components.datasets.frozen import Frozen, FrozenImage, read_frozen, write_frozen
 from components.datasets.manifest import ImageRecord
 from components.datasets.refs import is_ref_name
@@ -136,7 +136,7 @@ def _labelled(repository: DataRepository, version: str) -> list[_Image]:
 
 def _divide(images: Sequence[_Image], frozen: Frozen, settings: SplitSettings) -> list[Part | None]:
     """Give the part of each image, or None for one that is withheld."""
-    units = _units(images)
+    units = units_of((image.group for image in images), (image.sha256 for image in images))
     tested, learnt = _settled(images, frozen)
     in_test, known = _units_with(tested, units), _units_with(learnt, units)
     table = count_table(units, np.array([image.label for image in images], np.int64))
@@ -146,17 +146,6 @@ def _divide(images: Sequence[_Image], frozen: Frozen, settings: SplitSettings) -
     side[chosen] = "test"
     side[~chosen] = np.where(_draw_validation(table, chosen, settings), "validation", "train")
     return [None if side[unit] == "test" and held else side[unit] for unit, held in zip(units, learnt, strict=True)]
-
-
-def _units(images: Sequence[_Image]) -> Ints:
-    groups = _numbered(image.group for image in images)
-    contents = _numbered(image.sha256 for image in images)
-    return joined_units(groups, contents) if contents.max() + 1 < len(contents) else groups
-
-
-def _numbered(values: Iterable[str]) -> Ints:
-    numbers: dict[str, int] = {}
-    return np.array([numbers.setdefault(value, len(numbers)) for value in values], np.int64)
 
 
 def _settled(images: Sequence[_Image], frozen: Frozen) -> tuple[Mask, Mask]:
