@@ -13,9 +13,9 @@ import os
 import tomllib
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
@@ -33,6 +33,12 @@ from components.imaging import Planes
 LEARNING_RATE_RANGE = (1e-8, 1e-2)
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+# What moves an image, and its boxes with it; and what changes its look (components/training/augmentation.py).
+Geometric = Literal["rotation", "quarter_turn", "horizontal_flip", "vertical_flip"]
+Photometric = Literal["colour_jitter", "blur", "sharpness", "contrast"]
+Augmentation = Geometric | Photometric
+GEOMETRIC: tuple[Geometric, ...] = get_args(Geometric)
+PHOTOMETRIC: tuple[Photometric, ...] = get_args(Photometric)
 Port = Annotated[int, Field(ge=0, le=65535)]  # 0 lets the system pick a free one
 
 
@@ -80,6 +86,11 @@ class SplitSettings(Section):
         return self
 
 
+def _names(value: object) -> object:
+    """Let a list of names be written with commas, as the command line and the environment have it."""
+    return [name.strip() for name in value.split(",") if name.strip()] if isinstance(value, str) else value
+
+
 class TrainingSettings(Section):
     """How one model is fitted (Adam with AMSGrad and L2; cross-entropy with balanced class weights)."""
 
@@ -98,9 +109,28 @@ class TrainingSettings(Section):
     weight_decay: float = Field(1e-5, ge=0, description="L2 coefficient")
     dropout: Fraction = 0.5
     gradient_clip: float = Field(1.0, gt=0, description="largest gradient norm")
-    augment: bool = True
+    augmentations: Annotated[tuple[Augmentation, ...], BeforeValidator(_names)] | None = Field(
+        None, description="names with commas between them, '' for none; default: all that suit the planes"
+    )
     processes: int = Field(1, ge=1, description="training processes; above 1 it runs under torchrun")
     seed: int = 0
+
+    @property
+    def chosen_augmentations(self) -> tuple[Augmentation, ...]:
+        """What is done to training images; planes that measure contrast are moved and not recoloured."""
+        if self.augmentations is not None:
+            return self.augmentations
+        return GEOMETRIC if self.planes == "texture" else GEOMETRIC + PHOTOMETRIC
+
+    @model_validator(mode="after")
+    def _planes_bear_the_augmentations(self) -> Self:
+        alien = [name for name in self.augmentations or () if self.planes == "texture" and name in PHOTOMETRIC]
+        if alien:
+            raise ValueError(
+                f"augmentations '{alien[0]}' would change what planes 'texture' measure; leave it out, or set planes "
+                "to rgb"
+            )
+        return self
 
 
 class SearchSettings(Section):
@@ -215,6 +245,7 @@ PRESETS: dict[Preset, dict[str, Any]] = {
             "patience": 100,
             "batch_size": 8,
             "planes": "rgb",
+            "augmentations": ["rotation", "horizontal_flip", "vertical_flip", *PHOTOMETRIC],
             "schedule": "constant",
             "gradient_clip": 0.1,
         },

@@ -44,7 +44,7 @@ class Fit(Loop[Epoch]):
         pretrained: bool,
     ) -> None:
         self.data, self.model = data, model.to(ranks.device).to(memory_format=torch.channels_last)
-        self.photometric = preprocessing.planes == "rgb"
+        self.augmentations = settings.chosen_augmentations
         self.class_weights = data.class_weights.to(ranks.device)
         self.mean = torch.tensor(preprocessing.mean, device=ranks.device)[:, None, None]
         self.std = torch.tensor(preprocessing.std, device=ranks.device)[:, None, None]
@@ -70,8 +70,8 @@ class Fit(Loop[Epoch]):
             self._set_rate((epoch - 1) * self.batches + number)
             mine = self.ranks.share(batch)
             images = self._images(self.data.train, mine)
-            if settings.augment:
-                images = augment(images, draws[mine], photometric=self.photometric)
+            if self.augmentations:
+                images = augment(images, draws[mine], self.augmentations)
             total += self._step(trained, images, self.data.train.labels[mine], self.data.train.labels[batch])
         return float(self.ranks.sum(total)) / self.batches
 

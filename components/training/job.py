@@ -13,7 +13,7 @@ from components.models.weights import Weights
 from components.settings import TrainingSettings
 
 # Raised when the loop changes so that an older checkpoint must not be continued.
-_LOOP = 1
+_LOOP = 2
 
 
 class Job(BaseModel):

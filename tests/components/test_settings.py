@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from components.errors import SettingsError
-from components.settings import PRESETS, Preset, load_settings
+from components.settings import GEOMETRIC, PHOTOMETRIC, PRESETS, Preset, load_settings
 
 
 @pytest.fixture(autouse=True)
@@ -53,6 +53,30 @@ def test_every_preset_is_valid_and_searches_the_range_of_the_study(preset: Prese
 def test_an_error_names_the_setting_and_its_value(overrides: dict[str, object], said: str) -> None:
     with pytest.raises(SettingsError, match=said.replace("(", r"\(")):
         load_settings(**overrides)
+
+
+@pytest.mark.parametrize("written", ["rotation, blur", '["rotation", "blur"]'])
+def test_augmentations_are_chosen_by_name(written: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("MSCFLOW_TRAINING__PLANES", "rgb")
+    monkeypatch.setenv("MSCFLOW_TRAINING__AUGMENTATIONS", written)
+    assert load_settings().training.chosen_augmentations == ("rotation", "blur")
+    assert load_settings(training={"augmentations": ""}).training.chosen_augmentations == ()
+    monkeypatch.delenv("MSCFLOW_TRAINING__AUGMENTATIONS")
+    (tmp_path / "mscflow.toml").write_text('[training]\naugmentations = ["blur"]\n')
+    assert load_settings().training.chosen_augmentations == ("blur",)
+
+
+def test_the_paper_preset_has_the_seven_augmentations_of_the_study() -> None:
+    chosen = load_settings(preset="paper").training.chosen_augmentations
+    assert len(chosen) == 7
+    assert set(GEOMETRIC + PHOTOMETRIC) - set(chosen) == {"quarter_turn"}
+
+
+def test_planes_that_measure_contrast_are_not_recoloured() -> None:
+    assert load_settings().training.chosen_augmentations == GEOMETRIC
+    assert load_settings(training={"planes": "rgb"}).training.chosen_augmentations == GEOMETRIC + PHOTOMETRIC
+    with pytest.raises(SettingsError, match="augmentations 'blur' would change what planes 'texture' measure"):
+        load_settings(training={"augmentations": "rotation,blur"})
 
 
 def test_a_variable_that_sets_nothing_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -81,7 +81,7 @@ class TestFit:
         assert weighted_loss(fit.model.eval(), data) == pytest.approx(fitted.best.validation_loss, rel=1e-4)
 
     def test_it_stops_once_patience_is_over(self, data: TrainingData) -> None:
-        fitted = make(data, rate=1e-12, epochs=30, patience=2, schedule="constant", augment=False).run()
+        fitted = make(data, rate=1e-12, epochs=30, patience=2, schedule="constant", augmentations=()).run()
         assert len(fitted.history) - fitted.best.epoch == 2
 
     def test_a_loss_that_is_no_number_names_the_learning_rate(self, data: TrainingData) -> None:
