@@ -66,6 +66,18 @@ class Modality(StrEnum):
         return f"confluence-{self.value.replace('_', '-')}"
 
 
+class Task(StrEnum):
+    """What a model is asked about an image."""
+
+    CONFLUENCE = "confluence"
+    ABNORMAL_CELLS = "abnormal_cells"
+
+
+# The study's label of an abnormal (enlarged, flattened) cell, and the model that finds them.
+ABNORMAL_LABEL = "Flatten"
+ABNORMAL_MODEL = "abnormal-cells"
+
+
 class Position(StrEnum):
     """The five places at which a vessel is imaged daily."""
 

@@ -26,7 +26,7 @@ from pydantic_settings import (
 )
 from pydantic_settings.exceptions import SettingsError as PydanticSettingsError
 
-from components.culture import Modality
+from components.culture import ABNORMAL_LABEL, Modality, Task
 from components.errors import SettingsError
 from components.imaging import Planes
 
@@ -133,6 +133,21 @@ class TrainingSettings(Section):
         return self
 
 
+class DetectionSettings(Section):
+    """How abnormal cells are found in an image; how the network is fitted is in the section training."""
+
+    positive: Annotated[tuple[str, ...], BeforeValidator(_names), Field(min_length=1)] = Field(
+        (ABNORMAL_LABEL,), description="labels of the boxes that are abnormal cells, with commas between them"
+    )
+    width: int = Field(96, ge=8, le=1024, description="channels of the feature pyramid and of the two heads")
+    depth: int = Field(2, ge=1, le=8, description="convolutions of each head before its last")
+    finest: Literal[2, 3] = Field(3, description="finest level of the pyramid: one cell for 4 (2) or 8 (3) pixels")
+    iou: float = Field(0.5, gt=0, lt=1, description="overlap from which on a found box counts as the true one")
+    suppression: float = Field(0.4, gt=0, lt=1, description="of two boxes that overlap more, the weaker is dropped")
+    min_score: float = Field(0.02, gt=0, lt=1, description="boxes with a lower score are never given")
+    max_boxes: int = Field(100, ge=1, le=1000, description="most boxes found in one image")
+
+
 class SearchSettings(Section):
     """How the learning rate is searched."""
 
@@ -161,7 +176,10 @@ class GateSettings(Section):
     min_within_one_class: Fraction = 0.85
     max_missed_overgrowth: Fraction = Field(0.34, description="share of class 4 called 1 or 2")
     beat_majority: bool = Field(True, description="accuracy must exceed that of always naming the commonest class")
-    margin: Fraction = Field(0.0, description="accuracy that a challenger may lose against the champion")
+    margin: Fraction = Field(0.0, description="accuracy (recall) that a challenger may lose against the champion")
+    min_recall: Fraction = Field(0.5, description="share of the abnormal cells that must be found")
+    max_false_discovery: Fraction = Field(0.5, description="share of the found boxes that may be false")
+    min_average_precision: Fraction = Field(0.4, description="average precision at the overlap detection.iou")
     bootstrap: int = Field(2000, ge=100, description="resamplings of the paired interval")
     seed: int = 0
 
@@ -196,11 +214,13 @@ class Settings(BaseSettings):
     store: str | None = Field(None, description="object store, a folder or s3://bucket/prefix; default: home/store")
     tracking_uri: str | None = Field(None, description="MLflow; default: MLFLOW_TRACKING_URI, else sqlite in the home")
     preset: Preset = Preset.QUICK
+    task: Task = Task.CONFLUENCE
     modality: Modality = Modality.SINGLE_STACK
     data: DataSettings = DataSettings()
     split: SplitSettings = SplitSettings()
     search: SearchSettings = SearchSettings()
     training: TrainingSettings = TrainingSettings()
+    detection: DetectionSettings = DetectionSettings()
     gate: GateSettings = GateSettings()
     serving: ServingSettings = ServingSettings()
 
@@ -253,6 +273,35 @@ PRESETS: dict[Preset, dict[str, Any]] = {
 }
 
 
+# What the presets become where abnormal cells are looked for. Whatever the network sees has to be
+# where it is in the picture, so that it sees the picture itself; images without a class are welcome. The
+# paper's detector: the authors' script (PAPER: published code), its images squashed to their shorter side.
+_DETECTION: dict[str, Any] = {
+    "data": {"unlabelled": True},
+    "training": {
+        "planes": "rgb",
+        "image_size": 256,
+        "epochs": 40,
+        "patience": 40,
+        "batch_size": 8,
+        "learning_rate": 1e-3,
+    },
+}
+DETECTION_PRESETS: dict[Preset, dict[str, Any]] = {
+    Preset.QUICK: _DETECTION,
+    Preset.STANDARD: {
+        "data": {"unlabelled": True},
+        "training": {**_DETECTION["training"], "image_size": 384, "epochs": 100, "patience": 30},
+        "detection": {"width": 128, "depth": 3},
+    },
+    Preset.PAPER: {
+        "data": {"unlabelled": True},
+        "training": {**PRESETS[Preset.PAPER]["training"], "image_size": 608, "learning_rate": 1e-5},
+        "detection": {"width": 256, "depth": 4},
+    },
+}
+
+
 class _Environment(EnvSettingsSource):
     """The MSCFLOW_* environment; a variable that belongs to no setting is refused, not ignored."""
 
@@ -287,7 +336,8 @@ class _Preset(PydanticBaseSettingsSource):
 
     def __call__(self) -> dict[str, Any]:
         chosen = str(self.current_state.get("preset", Preset.QUICK))
-        return PRESETS[Preset(chosen)] if chosen in set(Preset) else {}
+        presets = DETECTION_PRESETS if self.current_state.get("task") == Task.ABNORMAL_CELLS else PRESETS
+        return presets[Preset(chosen)] if chosen in set(Preset) else {}
 
 
 def load_settings(**overrides: Any) -> Settings:

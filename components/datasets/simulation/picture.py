@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from components.culture import Modality
+from components.culture import ABNORMAL_LABEL, Modality
 from components.datasets.manifest import Box
 from components.datasets.simulation.cells import Kind, Layer, Mask, grow_layer
 from components.datasets.simulation.debris import draw_clumps, scatter_debris
@@ -15,7 +15,6 @@ from components.datasets.simulation.noise import Field, blur, enlarge
 from components.datasets.simulation.optics import phase, phase_contrast
 from components.errors import InputError
 
-ABNORMAL_LABEL = "Flatten"
 MIN_SIDE = 64
 MAX_SIDE = 4096
 # Sizes of cells, specks and blurs are given for a field of view of this many pixels.
