@@ -11,6 +11,7 @@ from components.datasets.manifest import ImageRecord
 from components.errors import DataError
 from components.evaluation import calibration as calibrating
 from components.evaluation import curves
+from components.evaluation.baseline import Baseline
 from components.evaluation.calibration import Calibration
 from components.evaluation.evidence import Answer, Data, Evidence, Model, Picture, Search, Slice
 from components.evaluation.inputs import Training
@@ -36,6 +37,7 @@ def assemble(
     training: Training,
     search: Search | None,
     sheet: tuple[Picture, ...],
+    baselines: tuple[Baseline, ...] = (),
 ) -> Evidence:
     """Put everything that the report shows together, computing what follows from the test answers."""
     calibrated = test.probabilities
@@ -61,6 +63,7 @@ def assemble(
         code_version=code_version(),
         environment=environment(),
         training_environment=training.environment,
+        baselines=baselines,
     )
 
 

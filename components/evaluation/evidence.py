@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from components.errors import IntegrityError
+from components.evaluation.baseline import Baseline
 from components.evaluation.calibration import Bin, Calibration
 from components.evaluation.curves import Curve
 from components.evaluation.metrics import Figure, Measured
@@ -125,6 +126,7 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
         best_epoch: The epoch whose weights the model has.
         measured: Figures on the test part.
         blind: The same figures of a model that answers every image with the classes' shares in training.
+        baselines: What local contrast alone is worth on the test part; none in evidence from before there were any.
         confusion: Test images by truth (rows) and prediction (columns), 4 x 4.
         test_ece: Calibration error on the test part; `uncalibrated`, had the temperature been 1.
         bins: Reliability of the calibrated test answers.
@@ -155,6 +157,7 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     code_version: str
     environment: dict[str, str]
     training_environment: Mapping[str, Any] = {}
+    baselines: tuple[Baseline, ...] = ()
 
 
 def write_evidence(evidence: Evidence, path: Path) -> None:

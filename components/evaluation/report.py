@@ -12,6 +12,7 @@ from markupsafe import Markup
 
 from components.culture import CLASSES, ConfluenceClass
 from components.evaluation import plots
+from components.evaluation.baseline import verdict as baseline_verdict
 from components.evaluation.evidence import Answer, Evidence, Slice
 from components.evaluation.gates import Verdict
 from components.evaluation.metrics import Figure
@@ -98,6 +99,7 @@ def render_report(
         tiles=[line for line in _LINES if line.name in _TILES],
         slices=_by_field(evidence.slices),
         pictures=[(evidence.answers[picture.answer], picture.uri) for picture in evidence.sheet],
+        baseline_verdict=baseline_verdict(evidence.baselines),
         few_groups=evidence.measured.groups < FEW_GROUPS,
         plots=_plots(evidence),
         environment={**evidence.training_environment, **evidence.environment},

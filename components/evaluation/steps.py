@@ -19,11 +19,14 @@ from components.datasets.arrays import load_arrays
 from components.datasets.manifest import ImageRecord
 from components.datasets.splits import load_split
 from components.datasets.versions import DataRepository
+from components.evaluation import baseline
 from components.evaluation.assembly import assemble, check_parts_are_apart, describe_data
+from components.evaluation.baseline import Baseline
 from components.evaluation.calibration import calibrate
 from components.evaluation.evidence import Evidence, Model, write_evidence
 from components.evaluation.inputs import Training, read_search, read_training
 from components.evaluation.pictures import known_image, sheet
+from components.evaluation.scored import Scored
 from components.evaluation.scoring import Network, images_of, labels, majority_class, scored
 from components.imaging import Preprocessing
 from components.storage import open_store
@@ -106,9 +109,22 @@ def evaluate(
         training=training,
         search=search,
         sheet=sheet(repository, parts["test"], test),
+        baselines=_baselines(repository, parts, test, home / "cache"),
     )
     _write(output, model_dir, evidence, known_image(repository, parts["test"], test, network))
     return _metrics(evidence)
+
+
+def _baselines(
+    repository: DataRepository, parts: dict[str, list[ImageRecord]], test: Scored, cache: Path
+) -> tuple[Baseline, ...]:
+    train = baseline.sampled(parts["train"])
+    return baseline.baselines(
+        baseline.coverage(repository, train, cache),
+        labels(train),
+        baseline.coverage(repository, parts["test"], cache),
+        test,
+    )
 
 
 def _parts(repository: DataRepository, split_id: str) -> dict[str, list[ImageRecord]]:

@@ -3,8 +3,10 @@ from html.parser import HTMLParser
 
 import matplotlib as mpl
 import msgspec
+import numpy as np
 import pytest
 
+from components.evaluation.baseline import FITTED_NAME, THRESHOLDS, baselines
 from components.evaluation.evidence import Search, Trial
 from components.evaluation.gates import judge
 from components.evaluation.report import render_report, write_report
@@ -158,6 +160,18 @@ def test_a_refused_model_shows_why_at_the_top(evidence, make_scored):
 def test_a_model_that_was_not_judged_says_so(evidence):
     page = Page(render_report(evidence))
     assert "Not judged yet." in page.text and "Passed" not in page.text and "version" not in page.words
+
+
+def test_the_baseline_stands_beside_the_network(evidence, make_scored):
+    test = make_scored()
+    shares = np.zeros((len(test), len(THRESHOLDS)))
+    shares[:, 3] = np.array([0.1, 0.5, 0.7, 0.9])[test.truth - 1]
+    beaten = msgspec.structs.replace(evidence, baselines=baselines(shares, test.truth, shares, test))
+    html = render_report(beaten)
+    assert "The network does not beat a filter" in html
+    assert html.count(FITTED_NAME.capitalize()) == 1
+    assert "Without a network" in html
+    assert "Without a network" not in render_report(evidence)
 
 
 def test_hostile_names_stay_text(make_scored, make_evidence):

@@ -6,6 +6,7 @@ import pytest
 from components.bundle import read_bundle
 from components.culture import Modality
 from components.errors import IntegrityError
+from components.evaluation.baseline import FITTED_NAME, FIXED_NAME
 from components.evaluation.evidence import read_evidence
 from components.evaluation.gates import judge
 from components.evaluation.report import render_report
@@ -82,6 +83,8 @@ def test_the_evidence_is_that_of_the_bundle(done, world):
     assert sum(evidence.data.counts["test"].values()) == len(test) == metrics["n"]
     assert {each.field for each in evidence.slices} == {"source", "day"}
     assert evidence.search.trials[0].value == 0.4
+    assert [each.name for each in evidence.baselines] == [FIXED_NAME, FITTED_NAME]
+    assert all(each.measured.n == len(test) for each in evidence.baselines)
     assert "brightness" in render_report(evidence, verdict=judge(test, None, GateSettings()))
 
 
