@@ -101,6 +101,16 @@ class Fit(Loop[Epoch]):
         loss_sum, weight, right_sum = self.ranks.sum(sums).tolist()
         return {"validation_loss": loss_sum / weight, "validation_accuracy": right_sum / len(part)}
 
+    @torch.no_grad()
+    def logits(self, part: Part) -> Tensor:
+        """Answer the images of a part, nothing augmented, with the model's present weights; float64 (N, 4)."""
+        self.model.eval()
+        answers = []
+        for batch in torch.split(torch.arange(len(part)), self.settings.batch_size):
+            with self._precision():
+                answers.append(self.model(self._normalised(self._images(part, batch))).double().cpu())
+        return torch.cat(answers)
+
     def _images(self, part: Part, chosen: Tensor) -> Tensor:
         """Give chosen images as float32 (N, 3, S, S) in 0..1, on this process's device."""
         return part.images[chosen].to(self.ranks.device).permute(0, 3, 1, 2).float() / 255

@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,9 @@ if TYPE_CHECKING:
     from optuna import Trial
     from optuna.trial import FrozenTrial
 
+    from components.models.weights import Weights
     from components.tracking import Run
+    from components.training.data import TrainingData
     from components.tuning.study import Study
     from components.tuning.trial import Objective
 
@@ -55,18 +58,60 @@ def search(
     wait_briefly()
     from components.models.weights import find_weights, preprocessing
     from components.training.data import load_data
+
+    weights = find_weights(training.backbone, training.weights)
+
+    def load() -> "TrainingData":
+        prep = preprocessing(training.backbone, training.image_size, weights, training.planes)
+        return load_data(store_uri, split_id, prep, home / "cache")
+
+    trials, resumed = _trials(split_id, load, search, training, weights, home, mlflow_uri)
+    return _write(output, _outcome(trials, search, resumed), trials, search)
+
+
+def find_rate(
+    name: str,
+    load: Callable[[], "TrainingData"],
+    search: SearchSettings,
+    training: TrainingSettings,
+    weights: "Weights",
+    home: Path,
+) -> float:
+    """Search the learning rate on images that are no stored split, such as a fold's; else as ``search`` does.
+
+    Args:
+        name: Of the images and their division; an equal name continues an earlier search.
+        load: Gives them; not called where the search is finished already.
+        search: How to search.
+        training: How to train.
+        weights: First weights of the backbone.
+        home: Folder that keeps journals.
+
+    Raises:
+        TrainingError: if every trial diverged.
+    """
+    trials, resumed = _trials(name, load, search, training, weights, home)
+    return float(_outcome(trials, search, resumed)["best_lr"])
+
+
+def _trials(
+    name: str,
+    load: Callable[[], "TrainingData"],
+    search: SearchSettings,
+    training: TrainingSettings,
+    weights: "Weights",
+    home: Path,
+    mlflow_uri: str | None = None,
+) -> tuple[list["FrozenTrial"], int]:
+    """Give a search's trials, making those that are missing, and how many were there."""
     from components.tuning.study import open_study, search_digest
     from components.tuning.trial import Objective
 
-    weights = find_weights(training.backbone, training.weights)
-    with open_study(search_digest(split_id, search, training, weights), search, home) as study:
+    with open_study(search_digest(name, search, training, weights), search, home) as study:
         resumed = len(study.finished())
         if resumed < search.trials:
-            prep = preprocessing(training.backbone, training.image_size, weights, training.planes)
-            data = load_data(store_uri, split_id, prep, home / "cache")
-            _run(study, Objective(data, training, search.epochs, weights), mlflow_uri)
-        trials = study.finished()
-    return _write(output, _outcome(trials, search, resumed), trials, search)
+            _run(study, Objective(load(), training, search.epochs, weights), mlflow_uri)
+        return study.finished(), resumed
 
 
 def _run(study: "Study", objective: "Objective", mlflow_uri: str | None) -> None:

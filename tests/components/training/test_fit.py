@@ -42,6 +42,18 @@ class TestFit:
         digests = [state_digest(make(data, seed=seed).run().state) for seed in (0, 0, 1)]
         assert digests[0] == digests[1] != digests[2]
 
+    def test_logits_are_those_that_the_epoch_was_judged_by(self, data: TrainingData) -> None:
+        fit = make(data)
+        fitted = fit.run()
+        fit.model.load_state_dict(fitted.state)
+        logits = fit.logits(data.validation)
+        assert (logits.shape, logits.dtype) == ((len(data.validation), 4), torch.float64)
+        right = (logits.argmax(dim=1) == data.validation.labels).double().mean()
+        assert float(right) == pytest.approx(fitted.best.validation_accuracy)
+        weights = data.class_weights.double()
+        loss = functional.cross_entropy(logits, data.validation.labels, weights)
+        assert float(loss) == pytest.approx(fitted.best.validation_loss, rel=1e-5)
+
     def test_it_leaves_torch_as_it_was(self, data: TrainingData) -> None:
         torch.manual_seed(5)
         expected = torch.rand(1)

@@ -11,9 +11,11 @@ import pytest
 from components import events
 from components.errors import TrainingError
 from components.evaluation.inputs import read_search
+from components.imaging import Preprocessing
+from components.models.weights import Weights
 from components.settings import SearchSettings, TrainingSettings
 from components.tracking import client, end_parent, start_parent
-from components.tuning.steps import search
+from components.tuning.steps import find_rate, search
 
 
 def run(cultures, folder: Path, *, uri: str | None = None, training: Any = None, **changes: Any) -> dict[str, Any]:
@@ -42,6 +44,29 @@ class TestSearch:
         assert [trial.lr for trial in read_search(tmp_path / "trials.json").trials] == [
             trial["lr"] for trial in told["trials"]
         ]
+
+    def test_the_same_search_on_images_at_hand_finds_the_same_rate(self, cultures, tmp_path: Path) -> None:
+        from components.training.data import load_data
+
+        expected = run(cultures, tmp_path)["best_lr"]
+        training = TrainingSettings(backbone="tiny", image_size=32, batch_size=8)
+        found = [
+            find_rate(
+                "a fold",
+                load,
+                SearchSettings(trials=3, epochs=2),
+                training,
+                Weights("none"),
+                tmp_path / "folds",
+            )
+            for load in (
+                lambda: load_data(
+                    cultures.store, cultures.split_id, Preprocessing(size=32, planes="texture"), tmp_path
+                ),
+                lambda: pytest.fail("a finished search needs no images"),
+            )
+        ]
+        assert found == [expected, expected]
 
     def test_equal_settings_give_equal_trials(self, cultures, tmp_path: Path) -> None:
         first, second = (run(cultures, tmp_path / name) for name in "ab")
