@@ -98,7 +98,7 @@ def measure(
     positive, negative = _score_tallies(truth, probabilities, everything, None)
     exact = _figures_of(_totals(cells), majority_class) | _areas_of(positive.toarray(), negative.toarray())
     units = _groups_behind(cells.toarray())
-    figures = {name: _figure(float(exact[name][0]), spread[name], units.get(name)) for name in _ORDER}
+    figures = {name: figure_with_interval(float(exact[name][0]), spread[name], units.get(name)) for name in _ORDER}
     return Measured(figures=figures, n=len(truth), groups=n_groups, resamples=resamples)
 
 
@@ -204,7 +204,14 @@ def _groups_behind(cells: Floats) -> dict[str, int]:
     return units | every | {"missed_overgrowth": units[f"recall_{N_CLASSES}"]}
 
 
-def _figure(value: float, spread: Floats, units: int | None) -> Figure:
+def figure_with_interval(value: float, spread: Floats, units: int | None) -> Figure:
+    """Give a figure with the interval that its resampled values (B,) tell.
+
+    Args:
+        value: The figure; NaN where undefined.
+        spread: Of the resamplings.
+        units: Groups behind a proportion, None where the figure is none; see ``exact_interval``.
+    """
     if not np.isfinite(value):
         return Figure(None)
     if units and value in (0.0, 1.0):
