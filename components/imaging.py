@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 from pydantic import BaseModel, ConfigDict, Field
 
+from components.clumps import without_clumps
 from components.errors import ImageError
 
 MAX_PIXELS = 200_000_000
@@ -30,6 +31,7 @@ Image.MAX_IMAGE_PIXELS = None
 
 Channels = tuple[float, float, float]
 Planes = Literal["rgb", "texture"]
+Clumps = Literal["kept", "masked"]
 _Positive = Annotated[float, Field(gt=0)]
 
 # What Pillow's readers raise on damaged files, beside OSError.
@@ -45,6 +47,7 @@ class Preprocessing(BaseModel):
         mean: Per channel (RGB), subtracted after scaling to 0..1.
         std: Per channel (RGB), divided by after subtracting the mean.
         planes: What the three channels are: ``rgb``, or ``texture`` as ``texture`` gives it.
+        clumps: Whether dark clumps are masked out first; see ``components.clumps``.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -54,6 +57,7 @@ class Preprocessing(BaseModel):
     std: tuple[_Positive, _Positive, _Positive] = (0.5, 0.5, 0.5)
     equalisation: Literal["none"] = "none"
     planes: Planes = "rgb"
+    clumps: Clumps = "kept"
 
 
 def decode(data: bytes, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
@@ -132,11 +136,13 @@ def arrange(image: NDArray[np.uint8], prep: Preprocessing) -> NDArray[np.uint8]:
 
     Args:
         image: RGB, shape (height, width, 3).
-        prep: Its ``planes`` and ``size`` are applied.
+        prep: Its ``clumps``, ``planes`` and ``size`` are applied.
 
     Returns:
         Shape (size, size, 3).
     """
+    if prep.clumps == "masked":
+        image = without_clumps(image)
     return resize(texture(image) if prep.planes == "texture" else image, prep.size)
 
 

@@ -28,7 +28,7 @@ from pydantic_settings.exceptions import SettingsError as PydanticSettingsError
 
 from components.culture import ABNORMAL_LABEL, Modality, Task
 from components.errors import SettingsError
-from components.imaging import Planes
+from components.imaging import Clumps, Planes
 
 LEARNING_RATE_RANGE = (1e-8, 1e-2)
 
@@ -99,6 +99,7 @@ class TrainingSettings(Section):
         "auto", description="none, auto (pretrained where they are at hand), torchvision (fetched) or a local file"
     )
     planes: Planes = Field("texture", description="what the network sees: rgb, or texture (local contrast)")
+    clumps: Clumps = Field("kept", description="dark clumps of multi-layer flasks: kept or masked out")
     image_size: int = Field(128, ge=32, le=1024, description="side, in pixels, that images are resized to")
     epochs: int = Field(16, ge=1)
     patience: int = Field(16, ge=1, description="epochs without a better validation loss before stopping")

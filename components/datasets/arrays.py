@@ -51,7 +51,7 @@ def load_arrays(
         StorageError: if the cache cannot be written.
     """
     size = prep.size
-    folder = cache / "images" / f"{prep.planes}-{size}-{_METHOD}"
+    folder = cache / "images" / _kind(prep)
     images = _allocate((len(records), size, size, 3), cache)
     progress = Progress("decode images", len(records), "images")
 
@@ -67,6 +67,11 @@ def load_arrays(
         for count in counts:
             progress.advance(count)
     return images
+
+
+def _kind(prep: Preprocessing) -> str:
+    masked = "-masked" if prep.clumps == "masked" else ""
+    return f"{prep.planes}{masked}-{prep.size}-{_METHOD}"
 
 
 def _decoded(repository: DataRepository, record: ImageRecord, prep: Preprocessing) -> NDArray[np.uint8]:

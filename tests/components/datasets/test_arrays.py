@@ -1,9 +1,11 @@
 import errno
+import io
 import os
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from components.datasets import arrays
 from components.datasets.arrays import load_arrays
@@ -36,6 +38,20 @@ def test_what_was_decoded_once_is_never_read_again(repository, records, cache):
     assert np.array_equal(load_arrays(repository, records, Preprocessing(size=16), cache), first)
     with pytest.raises(IntegrityError):
         load_arrays(repository, records[:1], Preprocessing(size=17), cache)
+
+
+def test_what_is_masked_is_kept_apart(repository, hold, cache):
+    grey = np.full((64, 64, 3), 150, np.uint8)
+    grey[24:40, 24:40] = 20
+    buffer = io.BytesIO()
+    Image.fromarray(grey).save(buffer, "PNG")
+    record = hold("clump.png", buffer.getvalue())
+    kept, masked, again = (
+        load_arrays(repository, [record], Preprocessing(size=64, clumps=each), cache)
+        for each in ("kept", "masked", "kept")
+    )
+    assert np.array_equal(kept, again)
+    assert masked[0, 32, 32].mean() > 100
 
 
 def test_a_new_version_costs_its_new_images_alone(repository, records, cache):
