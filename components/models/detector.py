@@ -2,6 +2,7 @@
 
 import math
 from collections import OrderedDict
+from collections.abc import Sequence
 from typing import Self
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torchvision.ops import FeaturePyramidNetwork, batched_nms
 
+from components.boxes import Boxes
 from components.models.anchors import PER_PLACE, decode, make_anchors
 from components.models.pyramid import STRIDES, Trunk, build_trunk, pyramid
 from components.models.weights import Weights
@@ -40,7 +42,7 @@ class Head(nn.Module):
     def forward(self, levels: list[Tensor]) -> Tensor:
         """Give the answers of all levels, one after another."""
         answers = [self.answer(self.tower(level)).permute(0, 2, 3, 1).flatten(1) for level in levels]
-        return torch.cat(answers, dim=1).reshape(len(answers[0]), -1, self.length)
+        return torch.cat(answers, dim=1).reshape(answers[0].shape[0], -1, self.length)
 
 
 class Detector(nn.Module):
@@ -124,6 +126,12 @@ def strongest(boxes: Tensor, scores: Tensor, settings: DetectionSettings) -> lis
     kept = batched_nms(flat, score, image, settings.suppression)
     of_image = [kept[image[kept] == number][: settings.max_boxes] for number in range(len(boxes))]
     return [(flat[rows], score[rows]) for rows in of_image]
+
+
+def gathered(found: Sequence[tuple[Tensor, Tensor]]) -> Boxes:
+    """Put together the boxes and scores of each image, as ``strongest`` gives them."""
+    arrays = [[each.double().cpu().numpy() for each in pair] for pair in found]
+    return Boxes.of([boxes for boxes, _ in arrays], [scores for _, scores in arrays])
 
 
 def build_detector(

@@ -33,7 +33,7 @@ def export_onnx(model: nn.Module, size: int, path: Path) -> float:
     """
     plain = copy.deepcopy(model).cpu().to(memory_format=torch.contiguous_format).eval()
     images = torch.randn(3, 3, size, size, generator=torch.Generator().manual_seed(0))
-    _write(plain, images[:2], path)
+    write_onnx(plain, images[:2], path, [OUTPUT])
     difference = _difference(plain, images, path)
     if not difference < TOLERANCE:
         raise TrainingError(
@@ -43,7 +43,15 @@ def export_onnx(model: nn.Module, size: int, path: Path) -> float:
     return difference
 
 
-def _write(model: nn.Module, images: torch.Tensor, path: Path) -> None:
+def write_onnx(model: nn.Module, images: torch.Tensor, path: Path, outputs: list[str]) -> None:
+    """Write a network as one ONNX file with a free batch size, its input named ``INPUT``.
+
+    Args:
+        model: In evaluation mode, on the CPU.
+        images: An example of its input, of two images at least.
+        path: The file to write.
+        outputs: Names of its outputs.
+    """
     # The exporter prints its progress, and standard output belongs to whoever runs the step.
     with contextlib.redirect_stdout(io.StringIO()):
         program = torch.onnx.export(
@@ -52,7 +60,7 @@ def _write(model: nn.Module, images: torch.Tensor, path: Path) -> None:
             dynamo=True,
             opset_version=OPSET,
             input_names=[INPUT],
-            output_names=[OUTPUT],
+            output_names=outputs,
             dynamic_shapes=({0: torch.export.Dim("batch")},),
             verbose=False,
         )

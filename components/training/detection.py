@@ -16,7 +16,7 @@ from components.boxes import Boxes, average_precision, match
 from components.errors import DataError, SettingsError
 from components.imaging import Preprocessing
 from components.models.anchors import IGNORED, assign, encode
-from components.models.detector import Detector, build_detector, strongest
+from components.models.detector import Detector, build_detector, gathered, strongest
 from components.models.weights import Weights, find_weights, preprocessing
 from components.settings import DetectionSettings, TrainingSettings
 from components.training.augmentation import augment_boxes, draw
@@ -148,24 +148,18 @@ class Eye:
         """Give scaled images as the network wants them."""
         return ((images - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
 
-    def thinned(self, logits: Tensor, offsets: Tensor) -> list[tuple[NDArray[np.float64], NDArray[np.float64]]]:
+    def thinned(self, logits: Tensor, offsets: Tensor) -> list[tuple[Tensor, Tensor]]:
         """Give boxes (n, 4) and scores (n,) of each image, of the network's answers."""
-        kept = strongest(*self.model.candidates(logits, offsets), self.settings)
-        return [(boxes.double().cpu().numpy(), scores.double().cpu().numpy()) for boxes, scores in kept]
+        return strongest(*self.model.candidates(logits, offsets), self.settings)
 
     @torch.no_grad()
     def find(self, images: Tensor, batch: int = 16) -> Boxes:
         """Find abnormal cells in images uint8 (N, S, S, 3)."""
         self.model.eval()
-        found = []
+        found: list[tuple[Tensor, Tensor]] = []
         for some in torch.split(images, batch):
             found += self.thinned(*self.model(self.normalised(self.scaled(some))))
         return gathered(found)
-
-
-def gathered(found: Sequence[tuple[NDArray[np.float64], NDArray[np.float64]]]) -> Boxes:
-    """Put together the boxes and scores of each image."""
-    return Boxes.of([boxes for boxes, _ in found], [scores for _, scores in found])
 
 
 class DetectorFit(Loop[Epoch]):
@@ -249,7 +243,8 @@ class DetectorFit(Loop[Epoch]):
     def _validate(self) -> dict[str, float]:
         """Look at the validation part; every process at all of it, for boxes cannot be summed up."""
         self.model.eval()
-        part, found = self.validation, []
+        part = self.validation
+        found: list[tuple[Tensor, Tensor]] = []
         loss, positives = torch.zeros(2, device=self.ranks.device)
         for batch in torch.split(torch.arange(len(part)), self.settings.batch_size):
             with self._precision():
