@@ -11,9 +11,9 @@ def check_run(settings: Settings, source: str) -> None:
         InputError: naming what is wrong and how to mend it.
     """
     from components.deployment.local import check_ports
-    from components.models.backbones import backbone
+    from components.models.backbones import check_size
 
-    backbone(settings.training.backbone)
+    check_size(settings.training.backbone, settings.training.image_size)
     open_store(source, must_exist=True)
     open_store(settings.store_uri).check_writable()
     check_ports(settings.serving, settings.home)

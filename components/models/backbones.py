@@ -34,10 +34,14 @@ class Backbone:
 
     Attributes:
         build: Makes the feature extractor, randomly initialised: images (N, 3, S, S) in, features
-            (N, channels, h, w) out, for any S from 32.
+            (N, channels, h, w) out, for any S from ``least_size``.
         channels: Channels of the features.
+        least_size: Smallest side of images, in pixels, that the network can be trained on.
+        auxiliary: Length of the vector that ``build``'s module gives beside the features in training, for an
+            auxiliary classifier; 0 for none.
         head: Prefixes of parameters in a weights file that belong to the published classifier and
             are left out.
+        renamed: Parts of names in older weights files, and what they are called now.
         packaged: Gives the path of weights that an installed package carries.
         torchvision: Name of torchvision's weights, as ``torchvision.models.get_weight`` takes it, or their URL.
         mean: Per-channel mean (of 0..1) that the published weights were trained with.
@@ -46,7 +50,10 @@ class Backbone:
 
     build: "Callable[[], nn.Module]"
     channels: int
+    least_size: int = 32
+    auxiliary: int = 0
     head: tuple[str, ...] = ()
+    renamed: tuple[tuple[str, str], ...] = ()
     packaged: Callable[[], Path] | None = None
     torchvision: str | None = None
     mean: Channels = IMAGENET_MEAN
@@ -67,6 +74,26 @@ def _without(network: "nn.Module", *left_out: str) -> "nn.Module":
     from torch import nn
 
     return nn.Sequential(OrderedDict((name, part) for name, part in network.named_children() if name not in left_out))
+
+
+def _alexnet() -> "nn.Module":
+    from torchvision.models import alexnet
+
+    from components.models.initialisation import keep_size
+
+    return keep_size(_without(alexnet(), "avgpool", "classifier"))
+
+
+def _inception_v3() -> "nn.Module":
+    from components.models.inception import InceptionFeatures
+
+    return InceptionFeatures()
+
+
+def _vit() -> "nn.Module":
+    from components.models.vision_transformer import VisionTransformerFeatures
+
+    return VisionTransformerFeatures()
 
 
 def _resnet50() -> "nn.Module":
@@ -115,6 +142,13 @@ def _efficientnet_lite0_weights() -> Path:
 
 
 BACKBONES: dict[str, Backbone] = {
+    "alexnet": Backbone(
+        _alexnet,
+        channels=256,
+        least_size=63,
+        head=("classifier.",),
+        torchvision="AlexNet_Weights.IMAGENET1K_V1",
+    ),
     "efficientnet_lite0": Backbone(
         _efficientnet_lite0,
         channels=1280,
@@ -123,6 +157,16 @@ BACKBONES: dict[str, Backbone] = {
         # (x - 127) / 128 on 0..255, as EfficientNet-Lite's own training did.
         mean=(127 / 255, 127 / 255, 127 / 255),
         std=(128 / 255, 128 / 255, 128 / 255),
+    ),
+    "inception_v3": Backbone(
+        _inception_v3,
+        channels=2048,
+        least_size=75,
+        auxiliary=768,
+        head=("fc.", "AuxLogits.fc."),
+        torchvision="Inception_V3_Weights.IMAGENET1K_V1",
+        mean=(0.5, 0.5, 0.5),
+        std=(0.5, 0.5, 0.5),
     ),
     "mobilenet_v3": Backbone(
         _mobilenet_v3,
@@ -136,6 +180,14 @@ BACKBONES: dict[str, Backbone] = {
         channels=2048,
         head=("fc.",),
         torchvision="ShuffleNet_V2_X2_0_Weights.IMAGENET1K_V1",
+    ),
+    "vit": Backbone(
+        _vit,
+        channels=768,
+        head=("heads.",),
+        # torchvision's file is older than its network's names.
+        renamed=((".mlp.linear_1.", ".mlp.0."), (".mlp.linear_2.", ".mlp.3.")),
+        torchvision="ViT_B_32_Weights.IMAGENET1K_V1",
     ),
 }
 
@@ -155,3 +207,19 @@ def backbone(name: str) -> Backbone:
         return BACKBONES[name]
     except KeyError:
         raise SettingsError(f"training.backbone '{name}' is not one of {', '.join(names())}") from None
+
+
+def check_size(name: str, size: int) -> None:
+    """Refuse images that are too small for a backbone.
+
+    Raises:
+        SettingsError: if they are, or no backbone has this name.
+    """
+    least = backbone(name).least_size
+    if size < least:
+        able = ", ".join(other for other in names() if BACKBONES[other].least_size <= size)
+        other = f", or take one of {able}" if able else ""
+        raise SettingsError(
+            f"training.image_size {size} is too small for backbone '{name}', which needs {least} pixels; set "
+            f"training.image_size to {least} or more{other}"
+        )

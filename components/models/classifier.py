@@ -11,6 +11,8 @@ from components.models.backbones import backbone
 from components.models.weights import Weights, load_weights
 
 VECTOR, HIDDEN = 2048, 1024
+# What the loss of the classifier counts, and that of an auxiliary one: 0.4, as is usual for InceptionV3.
+HEAD_SHARES = (1.0, 0.4)
 
 
 class AdaptiveVector(nn.Module):
@@ -47,15 +49,21 @@ class Classifier(nn.Module):
     A pretrained backbone keeps its batch statistics in training (``frozen_norm``): those of a few
     small batches are worse, differ between processes that share a batch, and are not what the model
     will answer with.
+
+    A backbone with an auxiliary branch gets a second, linear classifier on it. It is there for
+    training alone: in evaluation mode it does not run, and so it is not exported.
     """
 
-    def __init__(self, features: nn.Module, channels: int, dropout: float, *, frozen_norm: bool) -> None:
+    def __init__(
+        self, features: nn.Module, channels: int, dropout: float, *, frozen_norm: bool, auxiliary: int = 0
+    ) -> None:
         super().__init__()
         self.features, self.frozen_norm = features, frozen_norm
         self.pool = AdaptiveVector(channels)
         self.head = nn.Sequential(
             nn.Linear(VECTOR, HIDDEN), nn.ReLU(), nn.Dropout(dropout), nn.Linear(HIDDEN, N_CLASSES)
         )
+        self.auxiliary = nn.Linear(auxiliary, N_CLASSES) if auxiliary else None
 
     def train(self, mode: bool = True) -> Self:
         """Switch to training, where frozen batch statistics stay as they are, or back."""
@@ -66,10 +74,13 @@ class Classifier(nn.Module):
                     layer.eval()
         return self
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Give the logits of a batch."""
-        logits: Tensor = self.head(self.pool(self.features(images)))
-        return logits
+    def forward(self, images: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        """Give the logits of a batch; in training, those of an auxiliary classifier beside them."""
+        features = self.features(images)
+        if self.auxiliary is None or not self.training:
+            return self.head(self.pool(features))  # type: ignore[no-any-return]  # calls of modules are untyped
+        features, branch = features
+        return self.head(self.pool(features)), self.auxiliary(branch)
 
 
 def build_classifier(name: str, dropout: float, weights: Weights, seed: int) -> Classifier:
@@ -87,6 +98,8 @@ def build_classifier(name: str, dropout: float, weights: Weights, seed: int) -> 
     entry = backbone(name)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = Classifier(entry.build(), entry.channels, dropout, frozen_norm=weights.pretrained)
+        model = Classifier(
+            entry.build(), entry.channels, dropout, frozen_norm=weights.pretrained, auxiliary=entry.auxiliary
+        )
     load_weights(model.features, name, weights)
     return model

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from components.bundle import file_digest
 from components.errors import IntegrityError, SettingsError
 from components.imaging import Planes, Preprocessing
-from components.models.backbones import Backbone, backbone
+from components.models.backbones import Backbone, backbone, check_size
 
 NONE, AUTO, TORCHVISION = "none", "auto", "torchvision"
 
@@ -78,7 +78,12 @@ def find_weights(name: str, wish: str) -> Weights:
 
 
 def preprocessing(name: str, size: int, weights: Weights, planes: Planes = "rgb") -> Preprocessing:
-    """Give the input that a network expects: pretrained ones that of their own training, others 0.5 and 0.5."""
+    """Give the input that a network expects: pretrained ones that of their own training, others 0.5 and 0.5.
+
+    Raises:
+        SettingsError: if the images are too small for the backbone, or there is none of this name.
+    """
+    check_size(name, size)
     if not weights.pretrained:
         return Preprocessing(size=size, planes=planes)
     entry = backbone(name)
@@ -93,11 +98,19 @@ def load_weights(features: nn.Module, name: str, weights: Weights) -> None:
     """
     if weights.path is None:
         return
-    head = backbone(name).head
-    found = {key: value for key, value in _read(weights.path).items() if not key.startswith(head)}
+    entry = backbone(name)
+    found = {
+        _current(key, entry): value for key, value in _read(weights.path).items() if not key.startswith(entry.head)
+    }
     _check(features.state_dict(), found, name, weights.path)
     # Files from before PyTorch 0.4.1 do not count batches; nothing here reads the counts.
     features.load_state_dict(found, strict=False)
+
+
+def _current(key: str, entry: Backbone) -> str:
+    for former, current in entry.renamed:
+        key = key.replace(former, current)
+    return key
 
 
 def _packaged(entry: Backbone) -> Weights | None:

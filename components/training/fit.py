@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from components.errors import SettingsError
 from components.imaging import Preprocessing
-from components.models.classifier import Classifier
+from components.models.classifier import HEAD_SHARES, Classifier
 from components.settings import TrainingSettings
 from components.training.augmentation import augment, draw
 from components.training.data import Part, TrainingData
@@ -22,6 +22,11 @@ class Epoch(Outcome):
     """What one epoch came to; losses are cross-entropies weighted by the balanced class weights of the train part."""
 
     validation_accuracy: float
+
+    @property
+    def note(self) -> str:
+        """See ``Outcome``."""
+        return f"validation accuracy {self.validation_accuracy:.2f}, loss {self.validation_loss:.3f}"
 
 
 Fitted = Result[Epoch]
@@ -56,7 +61,8 @@ class Fit(Loop[Epoch]):
                 f"{len(data.train)} training images: each process needs two images of every batch"
             )
         share = settings.backbone_rate if pretrained else 1.0
-        parameters = [(self.model.features.parameters(), share), (self.model.head.parameters(), 1.0)]
+        heads = [each for name, each in self.model.named_parameters() if not name.startswith("features.")]
+        parameters = [(self.model.features.parameters(), share), (heads, 1.0)]
         super().__init__(self.model, parameters, settings, learning_rate, ranks, batches)
 
     def _train(self, trained: nn.Module, epoch: int) -> float:
@@ -79,10 +85,13 @@ class Fit(Loop[Epoch]):
         """Take one step and give this process's part of the batch's loss."""
         labels = labels.to(self.ranks.device)
         with self._precision():
-            logits = trained(self._normalised(images)).float()
+            answer = trained(self._normalised(images))
         # Divided by the whole batch's weight, so that the number of processes changes nothing.
         weight = self.class_weights[of_all.to(self.ranks.device)].sum()
-        loss = functional.cross_entropy(logits, labels, self.class_weights, reduction="sum") / weight
+        loss = torch.zeros((), device=self.ranks.device)
+        for logits, share in zip(answer if isinstance(answer, tuple) else (answer,), HEAD_SHARES, strict=False):
+            total = functional.cross_entropy(logits.float(), labels, self.class_weights, reduction="sum")
+            loss = loss + share * total / weight
         self._descend(loss)
         return loss.detach()
 

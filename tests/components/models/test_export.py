@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from components.errors import TrainingError
-from components.models.backbones import BACKBONES, Backbone, names
+from components.models.backbones import BACKBONES, Backbone
 from components.models.classifier import build_classifier
 from components.models.export import INPUT, OPSET, OUTPUT, export_onnx
-from components.models.weights import Weights, find_weights
+from components.models.weights import Weights
 
 
 @pytest.fixture
@@ -62,10 +62,3 @@ def test_a_model_that_is_another_one_once_exported_is_refused(
 ) -> None:
     with pytest.raises(TrainingError, match=complaint):
         export_onnx(network, 32, tmp_path / "model.onnx")
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", names())
-def test_every_backbone_is_exported(name: str, tmp_path: Path) -> None:
-    model = build_classifier(name, 0.5, find_weights(name, "auto"), seed=0)
-    assert export_onnx(model, 75, tmp_path / "model.onnx") < 1e-4

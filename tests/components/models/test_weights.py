@@ -1,3 +1,4 @@
+import re
 import socket
 import threading
 from collections.abc import Iterator
@@ -10,11 +11,13 @@ import pytest
 import safetensors.torch
 import torch
 from torch import nn
+from torchvision import models
 
 from components.bundle import file_digest
 from components.errors import IntegrityError, SettingsError
 from components.models import weights as module
 from components.models.backbones import BACKBONES, Backbone, backbone
+from components.models.classifier import build_classifier
 from components.models.weights import Weights, find_weights, load_weights, preprocessing, state_digest
 
 
@@ -214,3 +217,46 @@ def test_the_digest_of_a_state_tells_names_shapes_types_and_values_apart() -> No
     assert len({state_digest(state) for state in states}) == len(states)
     strided = torch.arange(6.0).reshape(2, 3)
     assert state_digest({"a": strided.T}) == state_digest({"a": strided.T.contiguous()})
+
+
+PUBLISHED = {
+    "alexnet": models.alexnet,
+    "inception_v3": partial(models.inception_v3, init_weights=False, aux_logits=True),
+    "mobilenet_v3": models.mobilenet_v3_large,
+    "resnet50": models.resnet50,
+    "shufflenet_v2": models.shufflenet_v2_x2_0,
+    "vit": models.vit_b_32,
+}
+
+
+def as_published(name: str, network: nn.Module) -> dict[str, torch.Tensor]:
+    """Give the state under the names of the published file, which for ViT are older than the network's."""
+    older = ((".mlp.0.", ".mlp.linear_1."), (".mlp.3.", ".mlp.linear_2.")) if name == "vit" else ()
+    state = network.state_dict()
+    for current, former in older:
+        state = {key.replace(current, former): value for key, value in state.items()}
+    return state
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_a_file_of_torchvisions_whole_network_fits(name: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network = PUBLISHED[name]()
+    torch.save(as_published(name, network), tmp_path / "published.pth")
+    found = find_weights(name, str(tmp_path / "published.pth"))
+    model = build_classifier(name, 0.5, found, seed=0)
+    loaded, published = model.features.state_dict(), network.state_dict()
+    assert loaded.keys() <= published.keys()
+    assert all(torch.equal(value, published[key]) for key, value in loaded.items())
+    left_out = {key.split(".")[0] for key in published.keys() - loaded.keys()}
+    assert left_out <= {"classifier", "fc", "heads", "AuxLogits"}, "only what classified ImageNet"
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_torchvision_has_weights_of_each_backbone_of_the_study(name: str) -> None:
+    assert re.fullmatch(r"https://download\.pytorch\.org/models/.*-[0-9a-f]{8}\.pth", backbone(name).url or "")
+
+
+def test_images_that_are_too_small_are_refused_before_they_are_read() -> None:
+    with pytest.raises(SettingsError, match="image_size 64 is too small for backbone 'inception_v3'"):
+        preprocessing("inception_v3", 64, Weights("none"))

@@ -9,6 +9,7 @@ from torch.nn import functional
 
 from components.errors import SettingsError, TrainingError
 from components.imaging import Preprocessing
+from components.models.backbones import BACKBONES, Backbone
 from components.models.classifier import Classifier, build_classifier
 from components.models.weights import Weights, state_digest
 from components.settings import TrainingSettings
@@ -141,6 +142,61 @@ def test_frozen_statistics_do_not_move_but_their_layers_learn(data: TrainingData
     moved = {name for name, value in before.items() if not torch.equal(value, after[name])}
     assert "features.1.weight" in moved
     assert not moved & {"features.1.running_mean", "features.1.running_var", "features.1.num_batches_tracked"}
+
+
+class Branched(nn.Module):
+    """A backbone with an auxiliary branch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.branch = nn.Conv2d(3, 8, 5, stride=2), nn.Linear(8, 6)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
+        features = self.body(images).relu()
+        return (features, self.branch(features.mean(dim=(2, 3)))) if self.training else features
+
+
+@pytest.fixture
+def branched(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(BACKBONES, "tiny", Backbone(Branched, channels=8, auxiliary=6))
+
+
+@pytest.mark.usefixtures("branched")
+class TestAuxiliaryClassifier:
+    def test_its_loss_counts_four_tenths_in_training_and_nothing_in_validation(self, data: TrainingData) -> None:
+        fit = make(data, rate=1e-20, batch_size=1000, epochs=1, dropout=0.0, augmentations=(), schedule="constant")
+        told = fit.run().best
+        images, labels = data.train.images.permute(0, 3, 1, 2).float() / 127.5 - 1, data.train.labels
+        with torch.no_grad():
+            main, auxiliary = (
+                float(functional.cross_entropy(logits, labels, data.class_weights))
+                for logits in fit.model.train()(images)
+            )
+        assert told.train_loss == pytest.approx(main + 0.4 * auxiliary, rel=1e-4)
+        assert told.validation_loss == pytest.approx(weighted_loss(fit.model.eval(), data), rel=1e-4)
+
+    def test_it_learns_at_the_rate_of_the_head(self, data: TrainingData) -> None:
+        settings = TrainingSettings(backbone="tiny", backbone_rate=0.1, epochs=1, schedule="constant")
+        model = build_classifier("tiny", 0.5, Weights("none"), 0)
+        before = {name: value.clone() for name, value in model.state_dict().items()}
+        fit = Fit(model, data, settings, 1e-2, Preprocessing(), ALONE, pretrained=True)
+        after = fit.run().state
+        assert all(not torch.equal(before[name], after[name]) for name in before if name.endswith("weight"))
+        body, heads = (group["params"] for group in fit.optimizer.param_groups)
+        assert {id(each) for each in heads} == {
+            id(each) for each in (*model.head.parameters(), *model.auxiliary.parameters())
+        }
+        assert len(body) + len(heads) == len(list(model.parameters()))
+
+    def test_a_fit_that_goes_on_ends_bit_for_bit_where_an_undisturbed_one_does(
+        self, data: TrainingData, tmp_path: Path
+    ) -> None:
+        whole = make(data).run()
+        with pytest.raises(KeyboardInterrupt):
+            make(data).run(Checkpoint(tmp_path), interrupt_after(2))
+        resumed = make(data).run(Checkpoint(tmp_path))
+        assert resumed.resumed == 2
+        assert state_digest(resumed.state) == state_digest(whole.state)
 
 
 def interrupt_after(number: int) -> Any:
