@@ -28,6 +28,7 @@ from components.evaluation.gates import paired_interval
 from components.evaluation.metrics import Figure, Measured, measure, predicted_classes
 from components.evaluation.resampling import RESAMPLES, Floats, Integers
 from components.evaluation.scored import Scored
+from components.events import Progress
 from components.imaging import decode
 
 # The longer side that pictures are shrunk to, and the standard deviation of the Gaussian window, in its pixels.
@@ -105,6 +106,7 @@ def coverage(repository: DataRepository, records: Sequence[ImageRecord], cache: 
         def work(batch: list[ImageRecord]) -> list[tuple[ImageRecord, Floats]]:
             return [(record, coverage_of(decode(repository.image(record)))) for record in batch]
 
+        progress = Progress("local contrast", len(missing), "images") if missing else None
         threads = min(_MOST_THREADS, threads_for(repository.store))
         with closing(parallel_map(work, batched(missing, BATCH), threads)) as batches:
             for batch in batches:
@@ -112,6 +114,8 @@ def coverage(repository: DataRepository, records: Sequence[ImageRecord], cache: 
                 with database:
                     database.executemany("INSERT OR REPLACE INTO coverage VALUES (?, ?)", rows)
                 known |= {record.sha256: shares for record, shares in batch}
+                if progress is not None:
+                    progress.advance(len(batch))
     for place, record in enumerate(records):
         result[place] = known[record.sha256]
     return result

@@ -83,26 +83,30 @@ def render_report(
         notes: Sentences shown below the verdict, such as who promoted a refused model, and why.
     """
     right = sum(answer.truth == answer.predicted for answer in evidence.answers)
-    return _template().render(
-        e=evidence,
-        verdict=verdict,
-        version=version,
-        digest_of_model=digest,
-        champion=champion,
-        notes=notes,
-        right=right,
-        overgrown=_overgrown(evidence.answers),
-        answered=_answered(evidence),
-        classes=CLASSES,
-        lines=_LINES,
-        class_lines=_CLASS_LINES,
-        tiles=[line for line in _LINES if line.name in _TILES],
-        slices=_by_field(evidence.slices),
-        pictures=[(evidence.answers[picture.answer], picture.uri) for picture in evidence.sheet],
-        baseline_verdict=baseline_verdict(evidence.baselines),
-        few_groups=evidence.measured.groups < FEW_GROUPS,
-        plots=_plots(evidence),
-        environment={**evidence.training_environment, **evidence.environment},
+    return (
+        page_environment()
+        .get_template(TEMPLATE)
+        .render(
+            e=evidence,
+            verdict=verdict,
+            version=version,
+            digest_of_model=digest,
+            champion=champion,
+            notes=notes,
+            right=right,
+            overgrown=_overgrown(evidence.answers),
+            answered=_answered(evidence),
+            classes=CLASSES,
+            lines=_LINES,
+            class_lines=_CLASS_LINES,
+            tiles=[line for line in _LINES if line.name in _TILES],
+            slices=_by_field(evidence.slices),
+            pictures=[(evidence.answers[picture.answer], picture.uri) for picture in evidence.sheet],
+            baseline_verdict=baseline_verdict(evidence.baselines),
+            few_groups=evidence.measured.groups < FEW_GROUPS,
+            plots=_plots(evidence),
+            environment={**evidence.training_environment, **evidence.environment},
+        )
     )
 
 
@@ -144,16 +148,22 @@ def _by_field(slices: Iterable[Slice]) -> dict[str, list[Slice]]:
 
 
 @cache
-def _template() -> jinja2.Template:
+def page_environment(*packages: str) -> jinja2.Environment:
+    """Give what pages are rendered with: templates and styles from this package, and from others before it."""
     environment = jinja2.Environment(
-        loader=jinja2.FunctionLoader(lambda name: files("components.evaluation").joinpath(name).read_text("utf-8")),
+        loader=jinja2.FunctionLoader(lambda name: _resource(name, (*packages, "components.evaluation"))),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
     environment.filters |= {"percent": _percent, "figure": _figure, "interval": _interval}
-    return environment.get_template(TEMPLATE)
+    return environment
+
+
+def _resource(name: str, packages: Sequence[str]) -> str | None:
+    found = (files(package).joinpath(name) for package in packages)
+    return next((file.read_text("utf-8") for file in found if file.is_file()), None)
 
 
 def _percent(share: float | None, signed: bool = False) -> str:
