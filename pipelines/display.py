@@ -2,12 +2,15 @@
 
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+from components.events import observed
 from pipelines.steps import STEPS
 
 # Where the output is no terminal (CI, a log), a line of progress at most this often, in seconds.
@@ -81,6 +84,13 @@ class RunDisplay:
         if self._bar is not None:
             self._bars.remove_task(self._bar)
         self._bar, self._bar_name = None, ""
+
+
+@contextmanager
+def progress_shown() -> Iterator[None]:
+    """Show on standard error what this process reports while it works."""
+    with RunDisplay() as display, observed(display.observe):
+        yield
 
 
 def _label(step: str) -> str:

@@ -19,10 +19,9 @@ def json_option(command: Command) -> Command:
 @contextmanager
 def progress_shown() -> Iterator[None]:
     """Show on standard error what this process reports while it works."""
-    from components.events import observed
-    from pipelines.display import RunDisplay
+    from pipelines import display
 
-    with RunDisplay() as display, observed(display.observe):
+    with display.progress_shown():
         yield
 
 

@@ -51,11 +51,12 @@ def parse_assignments(assignments: tuple[str, ...]) -> dict[str, Any]:
     return tree
 
 
-def _merge(low: dict[str, Any], high: dict[str, Any]) -> dict[str, Any]:
+def merge(low: dict[str, Any], high: dict[str, Any]) -> dict[str, Any]:
+    """Lay one tree of settings over another."""
     merged = dict(low)
     for key, value in high.items():
         both = isinstance(value, dict) and isinstance(merged.get(key), dict)
-        merged[key] = _merge(merged[key], value) if both else value
+        merged[key] = merge(merged[key], value) if both else value
     return merged
 
 
@@ -68,7 +69,7 @@ def _load(given: dict[str, Any], assignments: tuple[str, ...], **more: Any) -> "
         "serving": {"port": given["port"], "grpc_port": given["grpc_port"]},
     }
     named = {key: value for key, value in more.items() if value is not None}
-    return load_settings(**_merge(_merge(overrides, named), parse_assignments(assignments)))
+    return load_settings(**merge(merge(overrides, named), parse_assignments(assignments)))
 
 
 @click.command()
