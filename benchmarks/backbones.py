@@ -17,7 +17,7 @@ import torch
 from components.models.backbones import names
 from components.models.classifier import build_classifier
 from components.models.export import export_onnx
-from components.models.weights import find_weights, preprocessing
+from components.models.weights import find_weights, input_of
 from components.settings import TrainingSettings
 from components.training.data import Part, TrainingData
 from components.training.fit import Fit
@@ -38,7 +38,7 @@ def measure(name: str, size: int, folder: Path) -> str:
     weights = find_weights(name, settings.weights)
     model = build_classifier(name, settings.dropout, weights, seed=0)
     data = TrainingData(images(TRAIN, size, 0), images(VALIDATION, size, 1))
-    prep = preprocessing(name, size, weights, settings.planes)
+    prep = input_of(settings, weights)
     started = time.process_time()
     with join_ranks() as ranks:
         history = Fit(model, data, settings, 1e-4, prep, ranks, pretrained=weights.pretrained).run().history

@@ -16,6 +16,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from pydantic import BaseModel, ConfigDict, Field
 
 from components.clumps import without_clumps
+from components.equalisation import equalise, equalise_locally
 from components.errors import ImageError
 
 MAX_PIXELS = 200_000_000
@@ -32,6 +33,7 @@ Image.MAX_IMAGE_PIXELS = None
 Channels = tuple[float, float, float]
 Planes = Literal["rgb", "texture"]
 Clumps = Literal["kept", "masked"]
+Equalisation = Literal["none", "equalise", "clahe"]
 _Positive = Annotated[float, Field(gt=0)]
 
 # What Pillow's readers raise on damaged files, beside OSError.
@@ -46,6 +48,8 @@ class Preprocessing(BaseModel):
         size: Side, in pixels, of the square that images are resized to.
         mean: Per channel (RGB), subtracted after scaling to 0..1.
         std: Per channel (RGB), divided by after subtracting the mean.
+        equalisation: Whether the histogram of brightness is equalised, as a whole (``equalise``) or tile by tile
+            with a limit (``clahe``); see ``components.equalisation``.
         planes: What the three channels are: ``rgb``, or ``texture`` as ``texture`` gives it.
         clumps: Whether dark clumps are masked out first; see ``components.clumps``.
     """
@@ -55,7 +59,7 @@ class Preprocessing(BaseModel):
     size: int = Field(300, ge=1, le=4096)
     mean: Channels = (0.5, 0.5, 0.5)
     std: tuple[_Positive, _Positive, _Positive] = (0.5, 0.5, 0.5)
-    equalisation: Literal["none"] = "none"
+    equalisation: Equalisation = "none"
     planes: Planes = "rgb"
     clumps: Clumps = "kept"
 
@@ -136,13 +140,15 @@ def arrange(image: NDArray[np.uint8], prep: Preprocessing) -> NDArray[np.uint8]:
 
     Args:
         image: RGB, shape (height, width, 3).
-        prep: Its ``clumps``, ``planes`` and ``size`` are applied.
+        prep: Its ``clumps``, ``equalisation``, ``planes`` and ``size`` are applied, in this order.
 
     Returns:
         Shape (size, size, 3).
     """
     if prep.clumps == "masked":
         image = without_clumps(image)
+    if prep.equalisation != "none":
+        image = equalise(image) if prep.equalisation == "equalise" else equalise_locally(image)
     return resize(texture(image) if prep.planes == "texture" else image, prep.size)
 
 

@@ -28,7 +28,7 @@ from pydantic_settings.exceptions import SettingsError as PydanticSettingsError
 
 from components.culture import ABNORMAL_LABEL, Modality, Task
 from components.errors import SettingsError
-from components.imaging import Clumps, Planes
+from components.imaging import Clumps, Equalisation, Planes
 
 LEARNING_RATE_RANGE = (1e-8, 1e-2)
 
@@ -100,6 +100,7 @@ class TrainingSettings(Section):
     )
     planes: Planes = Field("texture", description="what the network sees: rgb, or texture (local contrast)")
     clumps: Clumps = Field("kept", description="dark clumps of multi-layer flasks: kept or masked out")
+    equalisation: Equalisation = Field("none", description="of the histogram: none, equalise or clahe (tile by tile)")
     image_size: int = Field(128, ge=32, le=1024, description="side, in pixels, that images are resized to")
     epochs: int = Field(16, ge=1)
     patience: int = Field(16, ge=1, description="epochs without a better validation loss before stopping")
@@ -177,12 +178,23 @@ class GateSettings(Section):
     min_within_one_class: Fraction = 0.85
     max_missed_overgrowth: Fraction = Field(0.34, description="share of class 4 called 1 or 2")
     beat_majority: bool = Field(True, description="accuracy must exceed that of always naming the commonest class")
-    margin: Fraction = Field(0.0, description="accuracy (recall) that a challenger may lose against the champion")
+    margin: Fraction = Field(
+        0.0, description="accuracy (a detector: F1) that a challenger may lose against the champion"
+    )
     min_recall: Fraction = Field(0.5, description="share of the abnormal cells that must be found")
     max_false_discovery: Fraction = Field(0.5, description="share of the found boxes that may be false")
     min_average_precision: Fraction = Field(0.4, description="average precision at the overlap detection.iou")
     bootstrap: int = Field(2000, ge=100, description="resamplings of the paired interval")
     seed: int = 0
+
+
+class StudySettings(Section):
+    """How a cross-validation over backbones and modalities is run."""
+
+    folds: int = Field(5, ge=2, le=20)
+    processes: int | None = Field(
+        None, ge=1, description="folds made at a time; default: one a GPU, or without any one a core"
+    )
 
 
 class ServingSettings(Section):
@@ -223,6 +235,7 @@ class Settings(BaseSettings):
     training: TrainingSettings = TrainingSettings()
     detection: DetectionSettings = DetectionSettings()
     gate: GateSettings = GateSettings()
+    study: StudySettings = StudySettings()
     serving: ServingSettings = ServingSettings()
 
     @property

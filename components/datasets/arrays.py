@@ -70,8 +70,7 @@ def load_arrays(
 
 
 def _kind(prep: Preprocessing) -> str:
-    masked = "-masked" if prep.clumps == "masked" else ""
-    return f"{prep.planes}{masked}-{prep.size}-{_METHOD}"
+    return "-".join((prep.planes, prep.clumps, prep.equalisation, str(prep.size), _METHOD))
 
 
 def _decoded(repository: DataRepository, record: ImageRecord, prep: Preprocessing) -> NDArray[np.uint8]:

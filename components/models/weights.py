@@ -21,6 +21,7 @@ from components.bundle import file_digest
 from components.errors import IntegrityError, SettingsError
 from components.imaging import Planes, Preprocessing
 from components.models.backbones import Backbone, backbone, check_size
+from components.settings import TrainingSettings
 
 NONE, AUTO, TORCHVISION = "none", "auto", "torchvision"
 
@@ -77,6 +78,23 @@ def find_weights(name: str, wish: str) -> Weights:
     return Weights(f"file {path.name}", path, file_digest(path))
 
 
+def input_of(settings: TrainingSettings, weights: Weights) -> Preprocessing:
+    """Give what a network is shown; normalised as in the training that its weights come from, else by 0.5 and 0.5.
+
+    Raises:
+        SettingsError: if the images are too small for the backbone, or there is none of this name.
+    """
+    check_size(settings.backbone, settings.image_size)
+    plain = Preprocessing(
+        size=settings.image_size,
+        planes=settings.planes,
+        clumps=settings.clumps,
+        equalisation=settings.equalisation,
+    )
+    entry = backbone(settings.backbone)
+    return plain.model_copy(update={"mean": entry.mean, "std": entry.std}) if weights.pretrained else plain
+
+
 def preprocessing(name: str, size: int, weights: Weights, planes: Planes = "rgb") -> Preprocessing:
     """Give the input that a network expects: pretrained ones that of their own training, others 0.5 and 0.5.
 
@@ -117,7 +135,7 @@ def _packaged(entry: Backbone) -> Weights | None:
     if entry.packaged is None:
         return None
     path = entry.packaged()
-    module = next(parent.name for parent in path.parents if (parent.parent / parent.name / "__init__.py").is_file())
+    module = [parent.name for parent in path.parents if (parent / "__init__.py").is_file()][-1]
     package = packages_distributions()[module][0]
     return Weights(f"package {package} {version(package)}", path, file_digest(path))
 

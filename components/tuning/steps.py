@@ -56,13 +56,13 @@ def search(
         return _write(output, outcome, [], search)
 
     wait_briefly()
-    from components.models.weights import find_weights, preprocessing
+    from components.models.weights import find_weights, input_of
     from components.training.data import load_data
 
     weights = find_weights(training.backbone, training.weights)
 
     def load() -> "TrainingData":
-        prep = preprocessing(training.backbone, training.image_size, weights, training.planes)
+        prep = input_of(training, weights)
         return load_data(store_uri, split_id, prep, home / "cache")
 
     trials, resumed = _trials(split_id, load, search, training, weights, home, mlflow_uri)

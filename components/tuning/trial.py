@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from components.models.classifier import build_classifier
-from components.models.weights import Weights, preprocessing
+from components.models.weights import Weights, input_of
 from components.settings import TrainingSettings
 from components.training.data import TrainingData
 from components.training.fit import Epoch, Fit, Fitted
@@ -32,7 +32,7 @@ class Objective:
             TrainingError: if the loss diverges.
         """
         settings = self.settings
-        prep = preprocessing(settings.backbone, settings.image_size, self.weights, settings.planes)
+        prep = input_of(settings, self.weights)
         model = build_classifier(settings.backbone, settings.dropout, self.weights, settings.seed)
         with join_ranks() as ranks:
             pretrained = self.weights.pretrained

@@ -3,6 +3,7 @@ import struct
 import subprocess
 import sys
 import zlib
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageCms
 from pydantic import ValidationError
 
+from components.equalisation import equalise, equalise_locally
 from components.errors import ImageError
 from components.imaging import Preprocessing, arrange, decode, normalise, preprocess, probabilities, resize, texture
 
@@ -277,3 +279,14 @@ def test_arranging_applies_the_planes_that_the_bundle_names() -> None:
     image = checkerboard(64, 64, 20)
     assert np.array_equal(arrange(image, Preprocessing(size=16)), resize(image, 16))
     assert np.array_equal(arrange(image, Preprocessing(size=16, planes="texture")), resize(texture(image), 16))
+
+
+@pytest.mark.parametrize(("method", "function"), [("equalise", equalise), ("clahe", equalise_locally)])
+def test_arranging_equalises_before_it_shrinks_or_measures(
+    method: str, function: Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
+) -> None:
+    image = checkerboard(64, 64, 20)
+    prep = Preprocessing(size=16, equalisation=method)
+    assert np.array_equal(arrange(image, prep), resize(function(image), 16))
+    measured = arrange(image, prep.model_copy(update={"planes": "texture"}))
+    assert np.array_equal(measured, resize(texture(function(image)), 16))

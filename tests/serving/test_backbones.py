@@ -15,7 +15,7 @@ from components.imaging import preprocess, probabilities
 from components.models.backbones import BACKBONES, names
 from components.models.classifier import build_classifier
 from components.models.export import export_onnx
-from components.models.weights import Weights, preprocessing
+from components.models.weights import Weights, input_of
 from components.settings import TrainingSettings
 from components.training.data import Part, TrainingData
 from components.training.fit import Fit
@@ -45,7 +45,7 @@ def encoded(seed: int) -> bytes:
 def test_a_backbone_is_trained_exported_and_served(name: str, make_bundle, tmp_path: Path) -> None:
     size = max(64, BACKBONES[name].least_size)
     settings = TrainingSettings(backbone=name, weights="none", image_size=size, planes="rgb", epochs=1, batch_size=4)
-    prep = preprocessing(name, size, Weights("none"))
+    prep = input_of(settings, Weights("none"))
     model = build_classifier(name, settings.dropout, Weights("none"), seed=0)
     before = {key: value.clone() for key, value in model.state_dict().items()}
     data = TrainingData(pictures(size, 8, 0), pictures(size, 4, 1))

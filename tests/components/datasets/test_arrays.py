@@ -54,6 +54,17 @@ def test_what_is_masked_is_kept_apart(repository, hold, cache):
     assert masked[0, 32, 32].mean() > 100
 
 
+def test_what_is_equalised_is_kept_apart(repository, records, cache):
+    def load(method):
+        return load_arrays(repository, records[:1], Preprocessing(size=32, equalisation=method), cache)
+
+    none, whole, tiles = (load(method) for method in ("none", "equalise", "clahe"))
+    assert not np.array_equal(none, whole)
+    assert not np.array_equal(whole, tiles)
+    assert np.array_equal(load("none"), none)
+    assert np.array_equal(load("clahe"), tiles)
+
+
 def test_a_new_version_costs_its_new_images_alone(repository, records, cache):
     load_arrays(repository, records[:39], Preprocessing(size=16), cache)
     for record in records[:39]:

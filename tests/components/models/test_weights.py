@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 import safetensors.torch
@@ -15,10 +16,12 @@ from torchvision import models
 
 from components.bundle import file_digest
 from components.errors import IntegrityError, SettingsError
+from components.imaging import Preprocessing
 from components.models import weights as module
 from components.models.backbones import BACKBONES, Backbone, backbone
 from components.models.classifier import build_classifier
-from components.models.weights import Weights, find_weights, load_weights, preprocessing, state_digest
+from components.models.weights import Weights, find_weights, input_of, load_weights, state_digest
+from components.settings import TrainingSettings
 
 
 class _Handler(SimpleHTTPRequestHandler):
@@ -60,6 +63,10 @@ def published(state: dict[str, torch.Tensor], folder: Path) -> Path:
     return (folder / "new").rename(folder / f"tiny-{file_digest(folder / 'new')[:8]}.pth")
 
 
+def shown(name: str, found: Weights, **changes: Any) -> Preprocessing:
+    return input_of(TrainingSettings(**{"backbone": name, "image_size": 64, **changes}), found)
+
+
 def load(found: Weights) -> dict[str, torch.Tensor]:
     network = tiny()
     load_weights(network, "tiny", found)
@@ -69,7 +76,7 @@ def load(found: Weights) -> dict[str, torch.Tensor]:
 def test_none_is_a_random_start_with_neutral_preprocessing(hub: Path) -> None:
     found = find_weights("resnet50", "none")
     assert (found.source, found.path, found.pretrained) == ("none", None, False)
-    assert preprocessing("resnet50", 64, found).mean == (0.5, 0.5, 0.5)
+    assert shown("resnet50", found).mean == (0.5, 0.5, 0.5)
 
 
 def test_auto_takes_what_a_package_carries(hub: Path) -> None:
@@ -81,7 +88,7 @@ def test_auto_takes_what_a_package_carries(hub: Path) -> None:
     before = state_digest(features.state_dict())
     load_weights(features, "efficientnet_lite0", found)
     assert state_digest(features.state_dict()) != before
-    assert preprocessing("efficientnet_lite0", 64, found).mean == (127 / 255,) * 3
+    assert shown("efficientnet_lite0", found).mean == (127 / 255,) * 3
 
 
 def test_auto_without_weights_at_hand_says_so_and_does_not_ask_the_network(hub: Path) -> None:
@@ -101,7 +108,7 @@ def test_weights_are_fetched_once_then_found_by_auto(
     assert fetched.path == hub / file.name
     assert find_weights("tiny", "auto") == find_weights("tiny", "torchvision") == fetched
     assert all(torch.equal(load(fetched)[name], value) for name, value in state.items())
-    assert preprocessing("tiny", 64, fetched).mean == backbone("tiny").mean
+    assert shown("tiny", fetched).mean == backbone("tiny").mean
 
 
 def test_a_fetch_that_fails_says_where_to_put_the_file(
@@ -259,4 +266,13 @@ def test_torchvision_has_weights_of_each_backbone_of_the_study(name: str) -> Non
 
 def test_images_that_are_too_small_are_refused_before_they_are_read() -> None:
     with pytest.raises(SettingsError, match="image_size 64 is too small for backbone 'inception_v3'"):
-        preprocessing("inception_v3", 64, Weights("none"))
+        shown("inception_v3", Weights("none"))
+
+
+def test_the_network_is_shown_what_the_settings_say() -> None:
+    changes = {"planes": "rgb", "equalisation": "clahe", "clumps": "masked", "image_size": 80}
+    prep = shown("resnet50", Weights("none"), **changes)
+    assert {"planes": prep.planes, "equalisation": prep.equalisation, "clumps": prep.clumps} == {
+        name: changes[name] for name in ("planes", "equalisation", "clumps")
+    }
+    assert prep.size == 80

@@ -17,7 +17,7 @@ from components.errors import DataError, SettingsError, TrainingError
 from components.evaluation.inputs import read_training
 from components.imaging import Preprocessing, normalise
 from components.models.classifier import build_classifier
-from components.models.weights import find_weights, preprocessing
+from components.models.weights import find_weights, input_of
 from components.settings import TrainingSettings
 from components.tracking import client
 from components.training.__main__ import main
@@ -178,7 +178,7 @@ def test_two_processes_follow_the_curve_of_one(cultures, tmp_path: Path) -> None
     # Dropout is drawn in each process, and is left out; all else is the same but for rounding.
     plain = settings(backbone="efficientnet_lite0", dropout=0.0, epochs=2, batch_size=7, processes=2)
     weights = find_weights(plain.backbone, plain.weights)
-    prep = preprocessing(plain.backbone, plain.image_size, weights, plain.planes)
+    prep = input_of(plain, weights)
     data = load_data(cultures.store, cultures.split_id, prep, cultures.home / "cache")
     model = build_classifier(plain.backbone, plain.dropout, weights, plain.seed)
     alone = Ranks(0, 1, torch.device("cpu"))
