@@ -21,6 +21,7 @@ from pipelines.cli.models import models, report
 from pipelines.cli.pipelines import pipelines
 from pipelines.cli.run import demo, run
 from pipelines.cli.settings import settings
+from pipelines.cli.study import study
 
 INTERRUPTED = 130
 
@@ -42,7 +43,7 @@ def mscflow(home: Path | None) -> None:
         os.environ["MSCFLOW_HOME"] = str(home.expanduser().absolute())
 
 
-for command in (demo, run, data, models, report, serve, predict, pipelines, settings):
+for command in (demo, run, study, data, models, report, serve, predict, pipelines, settings):
     mscflow.add_command(command)
 
 
