@@ -70,6 +70,13 @@ class Boxes:
         """Give some of the boxes, chosen by a mask or by ascending row numbers."""
         return Boxes(self.corners[rows], self.scores[rows], self.image[rows], self.images)
 
+    def of_images(self, images: Integers) -> "Boxes":
+        """Give the boxes on some images, by ascending number, which are then counted from 0."""
+        number = np.full(self.images, -1)
+        number[images] = np.arange(len(images))
+        rows = number[self.image] >= 0
+        return Boxes(self.corners[rows], self.scores[rows], number[self.image[rows]], len(images))
+
     def above(self, score: float) -> "Boxes":
         """Give the boxes of at least a score."""
         return self.take(self.scores >= score)

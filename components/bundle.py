@@ -13,7 +13,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from components.culture import Modality
 from components.errors import IntegrityError
@@ -38,26 +38,33 @@ class KnownAnswer(_Strict):
     tolerance: float = 0.01
 
 
-class Bundle(_Strict):
-    """Everything that serving must know of a model.
+class KnownBoxes(_Strict):
+    """What a detector found in ``known.png`` when it was evaluated.
 
     Attributes:
-        temperature: What logits are divided by before the softmax, so that probabilities are calibrated.
-        min_confidence: Answers whose highest probability lies below it abstain.
+        boxes: x1, y1, x2, y2 as fractions of the image, those of the highest score first.
+        scores: Of the boxes.
+        tolerance: By which corners and scores may differ.
+    """
+
+    boxes: tuple[tuple[float, float, float, float], ...]
+    scores: tuple[float, ...]
+    tolerance: float = 0.01
+
+
+class _Base(_Strict):
+    """What is known of a model whatever it is asked.
+
+    Attributes:
         code_version: Version of mscflow, and the commit where it is known.
         metrics: Test metrics by name.
     """
 
     format: Literal["mscflow-bundle/1"] = "mscflow-bundle/1"
     model_name: str
-    task: Literal["confluence"] = "confluence"
     modality: Modality
     backbone: str
-    classes: tuple[str, ...]
     preprocessing: Preprocessing
-    temperature: float = Field(gt=0)
-    min_confidence: float = Field(ge=0, le=1)
-    known: KnownAnswer
     data_version: Digest
     split_id: Digest
     code_version: str
@@ -66,13 +73,48 @@ class Bundle(_Strict):
     files: dict[str, Digest]
 
 
+class Bundle(_Base):
+    """Everything that serving must know of a model that tells the confluence.
+
+    Attributes:
+        temperature: What logits are divided by before the softmax, so that probabilities are calibrated.
+        min_confidence: Answers whose highest probability lies below it abstain.
+    """
+
+    task: Literal["confluence"] = "confluence"
+    classes: tuple[str, ...]
+    temperature: float = Field(gt=0)
+    min_confidence: float = Field(ge=0, le=1)
+    known: KnownAnswer
+
+
+class DetectorBundle(_Base):
+    """Everything that serving must know of a model that finds abnormal cells.
+
+    Attributes:
+        positive: Labels of the boxes that it learnt to find.
+        min_score: Boxes of a lower score do not count; chosen on validation images.
+        iou: Overlap at which its figures count a box as found.
+    """
+
+    task: Literal["abnormal_cells"] = "abnormal_cells"
+    positive: tuple[str, ...]
+    min_score: float = Field(ge=0, le=1)
+    iou: float = Field(gt=0, lt=1)
+    known: KnownBoxes
+
+
+AnyBundle = Annotated[Bundle | DetectorBundle, Field(discriminator="task")]
+_any_bundle: TypeAdapter[Bundle | DetectorBundle] = TypeAdapter(AnyBundle)
+
+
 def file_digest(path: Path) -> str:
     """Give the hexadecimal SHA-256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def write_bundle(folder: Path, bundle: Bundle) -> str:
+def write_bundle(folder: Path, bundle: Bundle | DetectorBundle) -> str:
     """Write ``bundle.json`` beside the files that it names and return the model's digest."""
     path = folder / BUNDLE_FILE
     path.write_text(bundle.model_dump_json(indent=2) + "\n", encoding="utf-8")
@@ -80,6 +122,20 @@ def write_bundle(folder: Path, bundle: Bundle) -> str:
 
 
 def read_bundle(folder: Path, expected_digest: str | None = None) -> tuple[Bundle, str]:
+    """Read the bundle of a model that tells the confluence; see ``read_any_bundle``.
+
+    Raises:
+        IntegrityError: also if it is a model that answers something else.
+    """
+    bundle, digest = read_any_bundle(folder, expected_digest)
+    if not isinstance(bundle, Bundle):
+        raise IntegrityError(
+            f"{folder} holds {bundle.model_name}, a model for {bundle.task}; what is asked here is the confluence"
+        )
+    return bundle, digest
+
+
+def read_any_bundle(folder: Path, expected_digest: str | None = None) -> tuple[Bundle | DetectorBundle, str]:
     """Read a bundle and check the digest of every file in it.
 
     Args:
@@ -99,7 +155,7 @@ def read_bundle(folder: Path, expected_digest: str | None = None) -> tuple[Bundl
     if expected_digest is not None and digest != expected_digest:
         raise IntegrityError(f"{path} has digest {digest}, but the registry records {expected_digest}")
     try:
-        bundle = Bundle.model_validate_json(path.read_bytes())
+        bundle = _any_bundle.validate_json(path.read_bytes())
     except ValidationError as error:
         raise IntegrityError(f"{path} is not a bundle of this format: {error.errors()[0]['msg']}") from error
     for name in (MODEL_FILE, KNOWN_IMAGE_FILE):

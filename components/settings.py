@@ -238,6 +238,12 @@ class Settings(BaseSettings):
     study: StudySettings = StudySettings()
     serving: ServingSettings = ServingSettings()
 
+    @model_validator(mode="after")
+    def _abnormal_cells_are_in_single_stacks(self) -> Self:
+        if self.task == Task.ABNORMAL_CELLS and self.modality != Modality.SINGLE_STACK:
+            raise ValueError(f"task {self.task} is for modality {Modality.SINGLE_STACK}, not {self.modality}")
+        return self
+
     @property
     def store_uri(self) -> str:
         """URI of the object store."""

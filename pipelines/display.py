@@ -98,6 +98,11 @@ def _label(step: str) -> str:
     return f"[{number:>2}/{len(STEPS)}] {step:<9}".replace("[", "\\[")
 
 
+def _cells_found(result: dict[str, Any]) -> str:
+    named = (("test recall", result["recall"]), ("false discoveries", result["false_discovery_rate"]))
+    return ", ".join(f"{name} {'-' if value is None else format(value, '.3f')}" for name, value in named)
+
+
 def _summary(event: dict[str, Any]) -> str:
     """The one thing that a person wants to know of a finished step."""
     result = event["result"]
@@ -114,6 +119,8 @@ def _summary(event: dict[str, Any]) -> str:
         case "train":
             return f"{result['epochs']} epochs, best {result['best_epoch']}"
         case "evaluate":
+            if "recall" in result:
+                return f"{_cells_found(result)} on {result['n']} images"
             return f"test accuracy {result['accuracy']:.3f} on {result['n']} images"
         case "register":
             return f"{result['name']} version {result['version']}"

@@ -196,11 +196,13 @@ def pipeline_arguments(settings: Settings, source: str) -> dict[str, Any]:
     return {
         "source": source,
         "store": settings.store_uri,
+        "task": str(settings.task),
         "modality": str(settings.modality),
         "data": plain["data"],
         "splitting": plain["split"],
         "searching": plain["search"],
         "training": plain["training"],
+        "detection": plain["detection"],
         "gate": plain["gate"],
         "serving": plain["serving"],
     }

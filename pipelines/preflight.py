@@ -1,5 +1,6 @@
 """What is checked before a run begins, so that a slip costs a second and not the hours before it shows."""
 
+from components.culture import Task
 from components.settings import Settings
 from components.storage import open_store
 
@@ -12,8 +13,12 @@ def check_run(settings: Settings, source: str) -> None:
     """
     from components.deployment.local import check_ports
     from components.models.backbones import check_size
+    from components.models.pyramid import pyramid
 
     check_size(settings.training.backbone, settings.training.image_size)
+    if settings.task == Task.ABNORMAL_CELLS:
+        pyramid(settings.training.backbone)
     open_store(source, must_exist=True)
     open_store(settings.store_uri).check_writable()
-    check_ports(settings.serving, settings.home)
+    if settings.task == Task.CONFLUENCE:
+        check_ports(settings.serving, settings.home)

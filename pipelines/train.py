@@ -48,11 +48,13 @@ def rollout(passed: bool, name: str, version: str, serving: dict) -> None:
 def train_pipeline(
     source: str,
     store: str,
+    task: str,
     modality: str,
     data: dict,
     splitting: dict,
     searching: dict,
     training: dict,
+    detection: dict,
     gate: dict,
     serving: dict,
 ) -> TrainOutputs:
@@ -61,11 +63,13 @@ def train_pipeline(
     Args:
         source: Folder or ``s3://`` prefix of the images.
         store: Object store that data versions live in.
+        task: One of ``components.culture.Task``.
         modality: One of ``components.culture.Modality``.
         data: ``DataSettings``.
         splitting: ``SplitSettings``.
         searching: ``SearchSettings``.
         training: ``TrainingSettings``.
+        detection: ``DetectionSettings``.
         gate: ``GateSettings``.
         serving: ``ServingSettings``.
     """
@@ -77,7 +81,9 @@ def train_pipeline(
         store=store,
         data_version=valid.outputs["data_version"],
         lineage=taken.outputs["lineage"],
+        task=task,
         settings=splitting,
+        detection=detection,
     )
     divided.set_caching_options(False)
     found = search(store=store, split_id=divided.outputs["split_id"], settings=searching, training=training)
@@ -86,13 +92,16 @@ def train_pipeline(
         split_id=divided.outputs["split_id"],
         modality=modality,
         learning_rate=found.outputs["learning_rate"],
+        task=task,
         settings=training,
+        detection=detection,
     )
     evaluated = evaluate(
         store=store,
         data_version=valid.outputs["data_version"],
         split_id=divided.outputs["split_id"],
-        lineage=taken.outputs["lineage"],
+        lineage=divided.outputs["lineage"],
+        task=task,
         modality=modality,
         quarantined=valid.outputs["quarantined"],
         model=fitted.outputs["model"],
@@ -109,7 +118,7 @@ def train_pipeline(
     )
     promoted.set_caching_options(False)
     released = rollout(
-        passed=promoted.outputs["passed"],
+        passed=promoted.outputs["servable"],
         name=registered.outputs["name"],
         version=registered.outputs["version"],
         serving=serving,

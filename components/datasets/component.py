@@ -44,15 +44,17 @@ def validate(store: str, data_version: str, settings: dict) -> NamedTuple(
 
 
 @dsl.component(base_image=CONTROL, install_kfp_package=False)
-def split(store: str, data_version: str, lineage: str, settings: dict) -> NamedTuple(
-    "Outputs", [("split_id", str), ("result", dict)]
+def split(store: str, data_version: str, lineage: str, task: str, settings: dict, detection: dict) -> NamedTuple(
+    "Outputs", [("split_id", str), ("lineage", str), ("result", dict)]
 ):
     """Divide a data version into train, validation and the lineage's frozen test part."""
+    from components.culture import Task
     from components.datasets import steps
     from components.events import step
-    from components.settings import SplitSettings
+    from components.settings import DetectionSettings, SplitSettings
 
     with step("split") as report:
-        result = steps.split(store, data_version, lineage, SplitSettings.model_validate(settings))
+        positive = DetectionSettings.model_validate(detection).positive if task == Task.ABNORMAL_CELLS else None
+        result = steps.split(store, data_version, lineage, SplitSettings.model_validate(settings), positive)
         report(result)
-    return result["split_id"], result
+    return result["split_id"], result["lineage"], result

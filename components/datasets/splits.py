@@ -5,7 +5,7 @@ splits/frozen/<lineage>.json   see ``frozen``
 """
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Literal, NamedTuple, get_args
 
 import msgspec
@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from components.culture import CLASSES
+from components.datasets.boxed import check_labels, is_abnormal
 from components.datasets.division import Ints, Mask, count_table, draw, units_of
 from components.datasets.frozen import Frozen, FrozenImage, read_frozen, write_frozen
 from components.datasets.manifest import ImageRecord
@@ -35,7 +36,7 @@ class Split(msgspec.Struct, frozen=True):
         id: The split's digest.
         version: The data version.
         lineage: Whose frozen test part it has.
-        counts: Images of each part by class ('1' to '4').
+        counts: Images of each part by class ('1' to '4'), or by whether they show an abnormal cell.
         groups: Groups of each part.
         missing: Paths of frozen test images that this version lacks.
         withheld: Paths of images in no part: they share a group with frozen test images, but a
@@ -68,9 +69,20 @@ class _Image(NamedTuple):
     sha256: str
     group: str
     label: int
+    kind: str
 
 
-def make_split(repository: DataRepository, version: str, lineage: str, settings: SplitSettings) -> Split:
+# How a split for abnormal cells counts its images.
+ABNORMAL, CLEAN = "abnormal", "clean"
+
+
+def make_split(
+    repository: DataRepository,
+    version: str,
+    lineage: str,
+    settings: SplitSettings,
+    positive: Collection[str] | None = None,
+) -> Split:
     """Divide the labelled images of a data version and store the split.
 
     Images of one group, and images with the same bytes, are in one part. Test images of an earlier
@@ -82,6 +94,8 @@ def make_split(repository: DataRepository, version: str, lineage: str, settings:
         version: Its id.
         lineage: Name of the series of versions that share a test part.
         settings: Shares and seed.
+        positive: Labels of the boxes that are abnormal cells: the images that were searched for boxes are divided,
+            stratified by whether they show one. None divides those with a confluence class, stratified by it.
 
     Raises:
         DataError: if there are too few classes, or too few groups of a class.
@@ -89,7 +103,7 @@ def make_split(repository: DataRepository, version: str, lineage: str, settings:
     """
     if not is_ref_name(lineage):
         raise DataError(f"'{lineage}' cannot name a lineage; use letters, digits, '.', '-' and '_'")
-    images = _labelled(repository, version)
+    images = _labelled(repository, version) if positive is None else _searched(repository, version, positive)
     for _ in range(_ATTEMPTS):
         frozen, tag = read_frozen(repository.store, lineage)
         parts = _divide(images, frozen, settings)
@@ -123,7 +137,13 @@ def load_split(repository: DataRepository, split_id: str) -> dict[str, list[Imag
 
 def _labelled(repository: DataRepository, version: str) -> list[_Image]:
     images = [
-        _Image(record.path, record.sha256, record.split_group, record.confluence_class - 1)
+        _Image(
+            record.path,
+            record.sha256,
+            record.split_group,
+            record.confluence_class - 1,
+            str(int(record.confluence_class)),
+        )
         for record in repository.records(version)
         if record.confluence_class is not None
     ]
@@ -134,13 +154,33 @@ def _labelled(repository: DataRepository, version: str) -> list[_Image]:
     return images
 
 
+def _searched(repository: DataRepository, version: str, positive: Collection[str]) -> list[_Image]:
+    records = [record for record in repository.records(version) if record.boxes is not None]
+    check_labels(records, positive)
+    shown = [is_abnormal(record, positive) for record in records]
+    clean = {record.split_group for record, abnormal in zip(records, shown, strict=True) if not abnormal}
+    # A few images without an abnormal cell need not be on every side; a few with one must.
+    stratified = len(clean) >= _LEAST_GROUPS
+    return [
+        _Image(
+            record.path,
+            record.sha256,
+            record.split_group,
+            int(stratified and not abnormal),
+            ABNORMAL if abnormal else CLEAN,
+        )
+        for record, abnormal in zip(records, shown, strict=True)
+    ]
+
+
 def _divide(images: Sequence[_Image], frozen: Frozen, settings: SplitSettings) -> list[Part | None]:
     """Give the part of each image, or None for one that is withheld."""
     units = units_of((image.group for image in images), (image.sha256 for image in images))
     tested, learnt = _settled(images, frozen)
     in_test, known = _units_with(tested, units), _units_with(learnt, units)
     table = count_table(units, np.array([image.label for image in images], np.int64))
-    _check_groups(table, in_test, has_test=bool(in_test.any()))
+    names = {image.label: image.kind for image in reversed(images)}
+    _check_groups(table, in_test, names, has_test=bool(in_test.any()))
     chosen = _draw_test(table, in_test, known, settings)
     side = np.full(len(table), "train", object)
     side[chosen] = "test"
@@ -163,7 +203,7 @@ def _units_with(images: Mask, units: Ints) -> Mask:
     return result
 
 
-def _check_groups(table: Ints, in_test: Mask, *, has_test: bool) -> None:
+def _check_groups(table: Ints, in_test: Mask, names: Mapping[int, str], *, has_test: bool) -> None:
     free = (table[~in_test] > 0).sum(axis=0)
     needed = _LEAST_GROUPS - 1 if has_test else _LEAST_GROUPS
     for label in np.flatnonzero(table.sum(axis=0)):
@@ -171,7 +211,7 @@ def _check_groups(table: Ints, in_test: Mask, *, has_test: bool) -> None:
             beside = " beside the frozen test part" if has_test else ""
             parts = "train and validation need" if has_test else "train, validation and test need"
             raise DataError(
-                f"class {CLASSES[label]:d} has images in {free[label]} group(s) or vessel(s){beside}, but {parts} at "
+                f"class {names[int(label)]} has images in {free[label]} group(s) or vessel(s){beside}, but {parts} at "
                 f"least one each; add images of this class from {needed - free[label]} more, or remove the class"
             )
 
@@ -255,15 +295,15 @@ def _header(version: str, frozen: Frozen, images: Sequence[_Image], parts: Seque
 def _store(
     repository: DataRepository, header: _Header, images: Sequence[_Image], parts: Sequence[Part | None]
 ) -> Split:
-    counts: dict[str, dict[str, int]] = {
-        part: dict.fromkeys((str(int(label)) for label in CLASSES), 0) for part in PARTS
-    }
+    of_classes = {str(int(label)): 0 for label in CLASSES}
+    kinds = of_classes if {image.kind for image in images} <= set(of_classes) else {ABNORMAL: 0, CLEAN: 0}
+    counts: dict[str, dict[str, int]] = {part: dict(kinds) for part in PARTS}
     groups: dict[str, set[str]] = {part: set() for part in PARTS}
     lines = [msgspec.json.encode(header)]
     for image, part in zip(images, parts, strict=True):
         if part is not None:
             lines.append(msgspec.json.encode(_Row(image.path, part)))
-            counts[part][str(image.label + 1)] += 1
+            counts[part][image.kind] += 1
             groups[part].add(image.group)
     content = b"\n".join(lines) + b"\n"
     split_id = hashlib.sha256(content).hexdigest()

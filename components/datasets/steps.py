@@ -1,12 +1,13 @@
 """The data steps of the pipeline: plain functions that work without KFP."""
 
 import re
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from components.culture import Modality
+from components.culture import ABNORMAL_MODEL, Modality
 from components.datasets.importers import find_images
 from components.datasets.quality import Finding
 from components.datasets.quality import validate as validate_version
@@ -19,14 +20,16 @@ from components.storage import ObjectStore, open_store
 _REPORTED_FINDINGS = 50
 
 
-def snapshot(source_uri: str, store_uri: str, settings: DataSettings, modality: Modality, home: Path) -> dict[str, Any]:
+def snapshot(
+    source_uri: str, store_uri: str, settings: DataSettings, modality: Modality | None, home: Path
+) -> dict[str, Any]:
     """Record what a source holds now as a data version; only new images are read and stored.
 
     Args:
         source_uri: Folder or ``s3://`` prefix of the images.
         store_uri: Where data versions live.
         settings: The lineage's name, and whether unlabelled images are kept.
-        modality: Images of another modality are left out.
+        modality: Images of another modality are left out; None keeps all, and gives none to those that tell none.
         home: Where digests of files that were read before are remembered.
 
     Returns:
@@ -90,7 +93,9 @@ def validate(store_uri: str, data_version: str, settings: DataSettings, home: Pa
     }
 
 
-def split(store_uri: str, data_version: str, lineage: str, settings: SplitSettings) -> dict[str, Any]:
+def split(
+    store_uri: str, data_version: str, lineage: str, settings: SplitSettings, positive: Collection[str] | None = None
+) -> dict[str, Any]:
     """Divide a data version into train, validation and the lineage's frozen test part.
 
     Args:
@@ -98,18 +103,22 @@ def split(store_uri: str, data_version: str, lineage: str, settings: SplitSettin
         data_version: Its id.
         lineage: Name of the series of versions that share a test part.
         settings: Shares and seed.
+        positive: Labels of the boxes that are abnormal cells; None divides by confluence. Each question has a
+            frozen test part of its own.
 
     Returns:
-        ``split_id``, ``counts`` (images by part and class), ``groups`` (by part), ``missing`` (frozen
+        ``split_id``, ``lineage``, ``counts`` (images by part and class), ``groups`` (by part), ``missing`` (frozen
         test images that the version lacks) and ``withheld`` (images in no part), as numbers.
 
     Raises:
         DataError: if there are too few classes, or too few groups of a class.
     """
     repository = DataRepository(open_store(store_uri, must_exist=True))
-    result = make_split(repository, data_version, lineage, settings)
+    own = lineage if positive is None else f"{lineage}-{ABNORMAL_MODEL}"
+    result = make_split(repository, data_version, own, settings, positive)
     return {
         "split_id": result.id,
+        "lineage": own,
         "counts": result.counts,
         "groups": result.groups,
         "missing": len(result.missing),

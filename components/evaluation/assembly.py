@@ -1,7 +1,7 @@
 """Putting the evidence of a model version together."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 
 import numpy as np
@@ -16,7 +16,7 @@ from components.evaluation.calibration import Calibration
 from components.evaluation.evidence import Answer, Data, Evidence, Model, Picture, Search, Slice
 from components.evaluation.inputs import Training
 from components.evaluation.metrics import confusion, measure
-from components.evaluation.resampling import Floats
+from components.evaluation.resampling import Floats, Integers
 from components.evaluation.scored import Scored
 from components.imaging import probabilities
 from components.provenance import code_version, environment
@@ -108,22 +108,25 @@ def check_parts_are_apart(parts: Parts) -> None:
 
 def slices(test: Scored) -> tuple[Slice, ...]:
     """Measure the test images by each value of each field that has more than one."""
-    result = []
-    for field, values in test.slices.items():
+    return tuple(_slice(test, field, value, rows) for field, value, rows in sliced(test.slices))
+
+
+def sliced(slices: Mapping[str, Sequence[str]]) -> Iterator[tuple[str, str, Integers]]:
+    """Give the rows of the images that share a value, for each field that has more than one value."""
+    for field, values in slices.items():
         counts = Counter(values)
         if len(counts) < 2:
             continue
         chosen = [value for value, _ in counts.most_common(MOST_VALUES)]
-        result += [_slice(test, field, value) for value in sorted(chosen, key=_natural)]
-    return tuple(result)
+        for value in sorted(chosen, key=_natural):
+            yield field, value, np.flatnonzero(np.array(values) == value)
 
 
 def _natural(value: str) -> tuple[bool, float, str]:
     return (False, float(value), "") if value.isdecimal() else (True, 0.0, value)
 
 
-def _slice(test: Scored, field: str, value: str) -> Slice:
-    rows = np.flatnonzero(np.array(test.slices[field]) == value)
+def _slice(test: Scored, field: str, value: str, rows: Integers) -> Slice:
     measured = measure(
         test.truth[rows],
         test.probabilities[rows],

@@ -13,6 +13,7 @@ def evaluate(
     data_version: str,
     split_id: str,
     lineage: str,
+    task: str,
     modality: str,
     quarantined: str,
     model: dsl.Input[dsl.Model],
@@ -24,24 +25,24 @@ def evaluate(
     import json
     from pathlib import Path
 
-    from components.culture import Modality
+    from components.culture import Modality, Task
     from components.evaluation import steps
+    from components.evaluation.detector.steps import evaluate_detector
     from components.events import step
     from components.settings import load_settings
 
     with step("evaluate") as report:
-        result = steps.evaluate(
-            store,
-            split_id,
-            Path(model.path),
-            Path(trials.path),
-            Path(candidate.path),
-            load_settings().home,
-            modality=Modality(modality),
-            data_version=data_version,
-            lineage=lineage,
-            quarantined=json.loads(quarantined),
-        )
+        about = {
+            "modality": Modality(modality),
+            "data_version": data_version,
+            "lineage": lineage,
+            "quarantined": json.loads(quarantined),
+        }
+        home, trained, bundle = load_settings().home, Path(model.path), Path(candidate.path)
+        if task == Task.ABNORMAL_CELLS:
+            result = evaluate_detector(store, split_id, trained, bundle, home, **about)
+        else:
+            result = steps.evaluate(store, split_id, trained, Path(trials.path), bundle, home, **about)
         report(result)
     # kfp.local takes a cached result only if the files of all its artifacts are there, and Metrics writes none.
     Path(metrics.path).write_text(json.dumps(result), encoding="utf-8")

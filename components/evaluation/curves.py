@@ -59,16 +59,17 @@ def _rankings(truth: Integers, probabilities: Floats) -> list[tuple[str, Floats,
 
 def _roc(name: str, true: Floats, false: Floats) -> Curve:
     x, y = np.append(0, false / false[-1]), np.append(0, true / true[-1])
-    return _curve(name, x, y, float(np.trapezoid(y, x)))
+    return curve(name, x, y, float(np.trapezoid(y, x)))
 
 
 def _precision_recall(name: str, true: Floats, false: Floats) -> Curve:
     recall, precision = true / true[-1], true / (true + false)
     area = float((np.diff(recall, prepend=0) * precision).sum())
-    return _curve(name, np.append(0, recall), np.append(precision[0], precision), area)
+    return curve(name, np.append(0, recall), np.append(precision[0], precision), area)
 
 
-def _curve(name: str, x: Floats, y: Floats, area: float) -> Curve:
+def curve(name: str, x: Floats, y: Floats, area: float) -> Curve:
+    """Give a curve through points (n,), thinned out to what a page can show."""
     if len(x) > MOST_POINTS:
         # Evenly along the curve's own length, so that steep parts keep their shape.
         length = np.append(0, np.hypot(np.diff(x), np.diff(y)).cumsum())

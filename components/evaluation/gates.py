@@ -108,6 +108,11 @@ _UNKNOWN = {
 }
 
 
+def compare(figure: float, relation: str, bound: float) -> bool:
+    """Say whether a figure stands to its bound as a rule asks; shares that are almost equal are equal."""
+    return _COMPARE[relation](figure, bound)
+
+
 def _floors(scored: Scored, settings: GateSettings) -> list[Rule]:
     # The floors judge figures, not intervals, so the fewest resamplings will do.
     measured = scored.measured(resamples=1)

@@ -36,10 +36,10 @@ def sheet(repository: DataRepository, records: Sequence[ImageRecord], test: Scor
     return tuple(Picture(int(row), data_uri(decode(repository.image(records[row])))) for row in worst)
 
 
-def data_uri(image: NDArray[np.uint8]) -> str:
-    """Give a small JPEG of an RGB image (H, W, 3), its longer side ``PICTURE_SIDE`` pixels at most, as a data URI."""
+def data_uri(image: NDArray[np.uint8], side: int = PICTURE_SIDE) -> str:
+    """Give a small JPEG of an RGB image (H, W, 3), its longer side ``side`` pixels at most, as a data URI."""
     buffer = io.BytesIO()
-    small = _shrunk(image, PICTURE_SIDE)
+    small = shrunk(image, side)
     if np.ptp(np.asarray(small), axis=2).max() == 0:
         small = small.convert("L")
     small.save(buffer, "JPEG", quality=_JPEG_QUALITY, optimize=True)
@@ -68,14 +68,15 @@ def known_image(
 
 def _known(data: bytes, test: Scored, network: Network) -> tuple[bytes, KnownAnswer]:
     buffer = io.BytesIO()
-    _shrunk(decode(data), 2 * network.preprocessing.size).save(buffer, "PNG", optimize=True)
+    shrunk(decode(data), 2 * network.preprocessing.size).save(buffer, "PNG", optimize=True)
     png = buffer.getvalue()
     logits = network.logits_of(preprocess(png, network.preprocessing)[np.newaxis])
     answer = probabilities(logits, test.temperature)[0]
     return png, KnownAnswer(probabilities=tuple(answer.tolist()))
 
 
-def _shrunk(image: NDArray[np.uint8], side: int) -> Image.Image:
+def shrunk(image: NDArray[np.uint8], side: int) -> Image.Image:
+    """Give an RGB image (H, W, 3) whose longer side has ``side`` pixels at most."""
     small = Image.fromarray(image)
     small.thumbnail((side, side), Image.Resampling.LANCZOS)
     return small

@@ -42,7 +42,7 @@ class Network:
 
     def __init__(self, path: Path, preprocessing: Preprocessing) -> None:
         self.preprocessing = preprocessing
-        self._session = _session(path)
+        self._session = open_session(path, ["images", "logits"])
 
     def logits(self, images: NDArray[np.uint8]) -> Floats:
         """Score decoded and resized images, shape (N, S, S, 3); gives shape (N, 4)."""
@@ -139,7 +139,12 @@ def _text(value: object) -> str:
     return "" if value is None else str(value)
 
 
-def _session(path: Path) -> "InferenceSession":
+def open_session(path: Path, ends: list[str]) -> "InferenceSession":
+    """Open a model that has these inputs and outputs.
+
+    Raises:
+        IntegrityError: if it is none.
+    """
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -148,7 +153,7 @@ def _session(path: Path) -> "InferenceSession":
         session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime's exceptions have no other base in common
         raise IntegrityError(f"{path} is not a model that ONNX Runtime can load: {error}") from error
-    ends = [each.name for each in (*session.get_inputs(), *session.get_outputs())]
-    if ends != ["images", "logits"]:
-        raise IntegrityError(f"{path} has inputs and outputs {ends}, not ['images', 'logits']; train it again")
+    found = [each.name for each in (*session.get_inputs(), *session.get_outputs())]
+    if found != ends:
+        raise IntegrityError(f"{path} has inputs and outputs {found}, not {ends}; train it again")
     return session

@@ -12,7 +12,8 @@ from torchvision.ops import FeaturePyramidNetwork, batched_nms
 
 from components.boxes import Boxes
 from components.models.anchors import PER_PLACE, decode, make_anchors
-from components.models.pyramid import STRIDES, Trunk, build_trunk, pyramid
+from components.models.pyramid import STRIDES, pyramid
+from components.models.trunk import Trunk, build_trunk
 from components.models.weights import Weights
 from components.settings import DetectionSettings
 

@@ -2,11 +2,13 @@
 
 import copy
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import onnxruntime
 import torch
+from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
@@ -71,7 +73,7 @@ def _suppress(path: Path, settings: DetectionSettings) -> None:
     """Append the suppression to a network's graph, whose outputs its nodes then take the place of."""
     model = onnx.load(path)
     graph = model.graph
-    constants = {
+    constants: dict[str, NDArray[Any]] = {
         "most": np.array([settings.max_boxes], np.int64),
         "overlap": np.array([settings.suppression], np.float32),
         "least": np.array([settings.min_score], np.float32),
@@ -125,8 +127,8 @@ def _answers(path: Path, images: Tensor) -> tuple[Tensor, Tensor, Boxes]:
     model = onnx.load(path)
     (least,) = (each for each in model.graph.initializer if each.name == "nms_least")
     least.CopyFrom(numpy_helper.from_array(np.zeros(1, np.float32), least.name))
-    for name, shape in ((_CANDIDATES, ["n", "t", 4]), (_LIKELY, ["n", 1, "t"])):
-        model.graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, shape))
+    for name in (_CANDIDATES, _LIKELY):
+        model.graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, ["a", "b", "c"]))
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     if isinstance(batch := session.get_inputs()[0].shape[0], int):
         raise TrainingError(f"the exported model takes batches of {batch} only; check how the backbone reads its input")

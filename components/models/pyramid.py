@@ -2,23 +2,23 @@
 
 An entry of ``PYRAMIDS`` lists the backbone's own layers in the order in which they run, cut where the
 features have shrunk to a quarter, an eighth, a sixteenth and a thirty-second of the image. What the
-published network does after that (a last widening, the classifier) is left out.
+published network does after that (a last widening, the classifier) is left out. Read without torch, as
+the registry of backbones is.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
-
-import torch
-from torch import Tensor, nn
+from typing import TYPE_CHECKING, Any
 
 from components.errors import SettingsError
 from components.models.backbones import backbone
-from components.models.weights import Weights, load_weights
+
+if TYPE_CHECKING:
+    from torch import nn
 
 STRIDES = (4, 8, 16, 32)
 
-Layers = Sequence[nn.Module]
+Layers = Sequence["nn.Module"]
 
 
 @dataclass(frozen=True)
@@ -75,33 +75,3 @@ def pyramid(name: str) -> Pyramid:
         raise SettingsError(
             f"training.backbone '{name}' cannot look for cells at several scales; use {', '.join(sorted(PYRAMIDS))}"
         ) from None
-
-
-class Trunk(nn.Module):
-    """Images (N, 3, S, S) to the features at the end of each stage, the finest first."""
-
-    def __init__(self, stages: Sequence[Layers]) -> None:
-        super().__init__()
-        self.stages = nn.ModuleList(nn.Sequential(*layers) for layers in stages)
-
-    def forward(self, images: Tensor) -> list[Tensor]:
-        """Give features (N, C, S / stride, S / stride) for each of ``STRIDES``."""
-        features = []
-        for stage in self.stages:
-            images = stage(images)
-            features.append(images)
-        return features
-
-
-def build_trunk(name: str, weights: Weights, seed: int) -> Trunk:
-    """Build a backbone's stages, filled with weights; equal seeds give equal random starts.
-
-    Raises:
-        SettingsError: if the backbone has no pyramid, or the weights belong to another one.
-    """
-    entry = pyramid(name)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        network = backbone(name).build()
-    load_weights(network, name, weights)
-    return Trunk(entry.cut(network))

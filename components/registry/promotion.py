@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from components.errors import InputError, IntegrityError, RegistryError
-from components.evaluation.gates import Rule, Verdict, judge
+from components.evaluation.gates import Rule, Verdict
 from components.registry.versions import Alias, ModelVersion, Registry, named
 from components.settings import GateSettings
 
 if TYPE_CHECKING:
-    from components.evaluation.scored import Scored
+    from components.evaluation.judging import AnyScored
 
 VERDICT_FILE = "verdict.json"
 PREDECESSOR_TAG, ROLLED_BACK_TAG, VERDICT_TAG = "predecessor", "rolled_back", "verdict"
@@ -43,12 +43,12 @@ class Exam:
     split_id: str
     home: Path
 
-    def score(self, registry: Registry, version: ModelVersion) -> "Scored":
+    def score(self, registry: Registry, version: ModelVersion, rival: "AnyScored | None" = None) -> "AnyScored":
         """Score a version's bundle, as the registry holds it now, on the test images."""
-        from components.evaluation.scoring import score_bundle
+        from components.evaluation.judging import score_version
 
         bundle = registry.download(version.name, version.version, self.home / "models")
-        return score_bundle(self.store_uri, self.split_id, bundle, self.home / "cache")
+        return score_version(self.store_uri, self.split_id, bundle, self.home / "cache", rival)
 
 
 @dataclass(frozen=True)
@@ -254,11 +254,13 @@ def _judged(
     settings: GateSettings,
     override: Override | None,
 ) -> _Judged:
+    from components.evaluation.judging import judge_version
+
     candidate = exam.score(registry, challenger)
     holder, excuse = None, None
     if champion is not None:
         try:
-            holder = exam.score(registry, champion)
+            holder = exam.score(registry, champion, candidate)
         except (IntegrityError, RegistryError) as error:
             if override is None:
                 raise type(error)(
@@ -266,7 +268,7 @@ def _judged(
                     f"{champion.version}: mend that, roll back, or force the promotion with a reason"
                 ) from error
             excuse = f"the champion, version {champion.version}, is broken: {error}"
-    verdict = judge(candidate, holder, settings)
+    verdict = judge_version(candidate, holder, settings)
     needed = not verdict.passed or excuse is not None
     return _Judged(challenger, champion, verdict, excuse, override if needed else None)
 

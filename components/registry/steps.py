@@ -6,7 +6,6 @@ from typing import Any
 
 import msgspec
 
-from components.bundle import EVIDENCE_FILE
 from components.registry import promotion
 from components.registry.versions import ModelVersion, Registry
 from components.settings import GateSettings
@@ -101,16 +100,14 @@ def write_version_report(name: str, which: str, mlflow_uri: str, home: Path, pat
         InputError: if there is no such version.
         IntegrityError: if its bundle is not what was registered.
     """
-    from components.evaluation.evidence import read_evidence
-    from components.evaluation.report import write_report
+    from components.evaluation.judging import write_version_page
 
     registry = Registry(mlflow_uri, home)
     version = registry.show(name, which)
-    evidence = read_evidence(registry.download(name, version.version, home / "models") / EVIDENCE_FILE)
     record = promotion.read_verdict(registry, version)
-    write_report(
+    write_version_page(
+        registry.download(name, version.version, home / "models"),
         path,
-        evidence,
         verdict=promotion.as_verdict(record) if record else None,
         version=version.version,
         digest=version.digest,

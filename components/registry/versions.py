@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from components import tracking
-from components.bundle import BUNDLE_FILE, Bundle, read_bundle
+from components.bundle import BUNDLE_FILE, Bundle, DetectorBundle, read_any_bundle
 from components.errors import InputError, IntegrityError, RegistryError
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ class Registry:
         Raises:
             IntegrityError: if the bundle is incomplete or altered.
         """
-        bundle, digest = read_bundle(folder)
+        bundle, digest = read_any_bundle(folder)
         with self.lock(bundle.model_name):
             found = self.find(bundle.model_name, digest)
             version = found or self._create(folder, bundle, digest, run_id)
@@ -117,7 +117,7 @@ class Registry:
                 self.set_alias(version, Alias.CHALLENGER)
             return Registered(self.show(version.name, version.version), created=found is None)
 
-    def _create(self, folder: Path, bundle: Bundle, digest: str, run_id: str | None) -> ModelVersion:
+    def _create(self, folder: Path, bundle: Bundle | DetectorBundle, digest: str, run_id: str | None) -> ModelVersion:
         if run_id is None:
             with tracking.tracked_run(self.uri, f"register {bundle.model_name}", kind="register") as run:
                 return self._create(folder, bundle, digest, run.id)
@@ -128,6 +128,7 @@ class Registry:
             "code_version": bundle.code_version,
             "backbone": bundle.backbone,
             "modality": bundle.modality.value,
+            "task": bundle.task,
             **{f"{METRIC_TAG}{name}": repr(value) for name, value in bundle.metrics.items()},
         }
         place = f"model-{digest[:12]}"
@@ -260,7 +261,7 @@ class Registry:
         folder = models / version.digest
         if folder.exists():
             try:
-                read_bundle(folder, version.digest)
+                read_any_bundle(folder, version.digest)
             except IntegrityError:
                 shutil.rmtree(folder)  # a copy; the registry's own files decide
             else:
@@ -268,7 +269,7 @@ class Registry:
         models.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=models, prefix=".download-") as temporary:
             fetched = self._fetch(version, Path(temporary))
-            read_bundle(fetched, version.digest)
+            read_any_bundle(fetched, version.digest)
             try:
                 fetched.rename(folder)
             except OSError:

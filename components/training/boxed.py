@@ -3,6 +3,7 @@
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -10,9 +11,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from components.boxes import Boxes
-from components.datasets.manifest import ImageRecord
-from components.datasets.versions import DataRepository
 from components.imaging import Preprocessing
+
+if TYPE_CHECKING:
+    from components.datasets.manifest import ImageRecord
+    from components.datasets.versions import DataRepository
 
 ABNORMAL, OTHER = 0, 1
 
@@ -49,14 +52,50 @@ class BoxedPart:
         return int(self.images.shape[1])
 
     @property
+    def counts(self) -> dict[str, int]:
+        """Images, those that show an abnormal cell, and boxes of both kinds."""
+        every = sum(len(each) for each in self.boxes)
+        shown = int((self.truth.counts > 0).sum())
+        return {
+            "images": len(self),
+            "with_abnormal": shown,
+            "abnormal": len(self.truth),
+            "other": every - len(self.truth),
+        }
+
+    @property
     def has_others(self) -> bool:
         """Whether there are boxes that are no abnormal cells."""
         return any(bool((each[:, 4] == OTHER).any()) for each in self.boxes)
 
 
+def load_boxed_split(
+    store_uri: str, split_id: str, prep: Preprocessing, positive: Collection[str], cache: Path
+) -> tuple[BoxedPart, BoxedPart]:
+    """Read the train and validation parts of a split; see ``load_boxed``.
+
+    Raises:
+        DataError: if a part is empty.
+    """
+    from components.datasets.splits import load_split
+    from components.datasets.versions import DataRepository
+    from components.errors import DataError
+    from components.storage import open_store
+
+    repository = DataRepository(open_store(store_uri, must_exist=True), cache=cache)
+    records = load_split(repository, split_id)
+    for name in ("train", "validation"):
+        if not records[name]:
+            raise DataError(f"split {split_id} has no {name} images; add images or change the split's shares")
+    train, validation = (
+        load_boxed(repository, records[name], prep, positive, cache) for name in ("train", "validation")
+    )
+    return train, validation
+
+
 def load_boxed(
-    repository: DataRepository,
-    records: Sequence[ImageRecord],
+    repository: "DataRepository",
+    records: "Sequence[ImageRecord]",
     prep: Preprocessing,
     positive: Collection[str],
     cache: Path,

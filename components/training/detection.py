@@ -17,7 +17,7 @@ from components.errors import DataError, SettingsError
 from components.imaging import Preprocessing
 from components.models.anchors import IGNORED, assign, encode
 from components.models.detector import Detector, build_detector, gathered, strongest
-from components.models.weights import Weights, find_weights, preprocessing
+from components.models.weights import Weights, find_weights, input_of
 from components.settings import DetectionSettings, TrainingSettings
 from components.training.augmentation import augment_boxes, draw
 from components.training.boxed import BoxedPart
@@ -40,6 +40,11 @@ class Epoch(Outcome):
     """
 
     validation_average_precision: float
+
+    @property
+    def note(self) -> str:
+        """See ``Outcome``."""
+        return f"validation AP {self.validation_average_precision:.2f}, loss {self.validation_loss:.3f}"
 
     @property
     def cost(self) -> float:
@@ -100,11 +105,6 @@ def fit_detector(
         TrainingError: if the loss diverges.
         SettingsError: if the backbone cannot look at several scales, or no learning rate is given.
     """
-    if settings.learning_rate is None:
-        raise SettingsError("training.learning_rate is not given; a detector's is not searched, so set it")
-    for name, part in (("train", train), ("validation", validation)):
-        if not len(part.truth):
-            raise DataError(f"the {name} part shows no abnormal cell on its {len(part)} images; add images that do")
     weights = weights or find_weights(settings.backbone, settings.weights)
     if ranks is None:
         with join_ranks() as own:
@@ -122,20 +122,37 @@ def _fit(
     checkpoint: Checkpoint | None,
     on_epoch: Callable[[Epoch], None],
 ) -> FittedDetector:
-    prep = preprocessing(settings.backbone, train.size, weights, settings.planes)
+    fit = make_fit(train, validation, settings, detection, weights, ranks)
+    result = fit.run(checkpoint, on_epoch)
+    fit.model.load_state_dict(result.state)
+    return FittedDetector(fit.model.eval(), fit.eye.preprocessing, detection, result)
+
+
+def make_fit(
+    train: BoxedPart,
+    validation: BoxedPart,
+    settings: TrainingSettings,
+    detection: DetectionSettings,
+    weights: Weights,
+    ranks: Ranks,
+) -> "DetectorFit":
+    """Make a fit that has yet to run; see ``fit_detector``."""
+    if settings.learning_rate is None:
+        raise SettingsError("training.learning_rate is not given; a detector's is not searched, so set it")
+    for name, part in (("train", train), ("validation", validation)):
+        if not len(part.truth):
+            raise DataError(f"the {name} part shows no abnormal cell on its {len(part)} images; add images that do")
+    prep = input_of(settings.model_copy(update={"image_size": train.size}), weights)
     classes = 2 if train.has_others or validation.has_others else 1
     model = build_detector(settings.backbone, train.size, classes, detection, weights, settings.seed)
-    fit = DetectorFit(model, train, validation, settings, detection, prep, ranks, pretrained=weights.pretrained)
-    result = fit.run(checkpoint, on_epoch)
-    model.load_state_dict(result.state)
-    return FittedDetector(model.eval(), prep, detection, result)
+    return DetectorFit(model, train, validation, settings, detection, prep, ranks, pretrained=weights.pretrained)
 
 
 class Eye:
     """A detector with what it needs to look at images: their normalisation, and how its boxes are thinned out."""
 
     def __init__(self, model: Detector, prep: Preprocessing, settings: DetectionSettings) -> None:
-        self.model, self.settings = model, settings
+        self.model, self.preprocessing, self.settings = model, prep, settings
         self.device = next(model.parameters()).device
         self.mean = torch.tensor(prep.mean, device=self.device)[:, None, None]
         self.std = torch.tensor(prep.std, device=self.device)[:, None, None]

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from components.culture import Modality
 from components.errors import SettingsError
 from components.models.weights import Weights
-from components.settings import TrainingSettings
+from components.settings import DetectionSettings, TrainingSettings
 
 # Raised when the loop changes so that an older checkpoint must not be continued.
 _LOOP = 2
@@ -24,6 +24,7 @@ class Job(BaseModel):
         learning_rate: Of the head; the backbone trains at ``settings.backbone_rate`` of it.
         output: Folder that gets ``model.onnx`` and ``training.json``.
         home: Folder that keeps checkpoints and resized images.
+        detection: How abnormal cells are found; None where the confluence is classified.
         mlflow_uri: Tracking server, None to track nothing.
     """
 
@@ -34,13 +35,14 @@ class Job(BaseModel):
     modality: Modality
     learning_rate: float = Field(gt=0)
     settings: TrainingSettings
+    detection: DetectionSettings | None = None
     output: Path
     home: Path
     mlflow_uri: str | None = None
 
     def checkpoint_folder(self, weights: Weights) -> Path:
         """Where the state of this very training is kept; another seed, split or weight is another folder."""
-        matters = self.model_dump_json(include={"split_id", "modality", "learning_rate", "settings"})
+        matters = self.model_dump_json(include={"split_id", "modality", "learning_rate", "settings", "detection"})
         text = f"{_LOOP} {matters} {weights.sha256} {torch.__version__}"
         return self.home / "checkpoints" / hashlib.sha256(text.encode()).hexdigest()[:16]
 

@@ -43,6 +43,11 @@ class Outcome:
         return self.validation_loss
 
     @property
+    def note(self) -> str:
+        """What a person sees of it while the fit runs."""
+        return f"loss {self.validation_loss:.3f}"
+
+    @property
     def metrics(self) -> dict[str, float]:
         """The figures by name, as a tracking server takes them."""
         return {name: float(value) for name, value in asdict(self).items() if name != "epoch"}

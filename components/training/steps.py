@@ -10,7 +10,7 @@ from typing import Any
 from components import errors
 from components.culture import Modality
 from components.errors import MscflowError, SettingsError, TrainingError
-from components.settings import TrainingSettings
+from components.settings import DetectionSettings, TrainingSettings
 from components.training.threads import wait_briefly
 
 JOB_FILE = "job.json"
@@ -26,6 +26,7 @@ def train(
     home: Path,
     modality: Modality,
     mlflow_uri: str | None = None,
+    detection: DetectionSettings | None = None,
 ) -> dict[str, Any]:
     """Fit one model on the train part of a split, choosing the epoch on its validation part.
 
@@ -38,6 +39,7 @@ def train(
         home: Folder that keeps checkpoints and resized images.
         modality: What the images show.
         mlflow_uri: Tracking server that gets each epoch's figures; None for none.
+        detection: How abnormal cells are found; None to classify the confluence.
 
     Returns:
         The figures that people look at first; ``training.json`` has all.
@@ -56,6 +58,7 @@ def train(
         modality=modality,
         learning_rate=settings.learning_rate or learning_rate,
         settings=settings,
+        detection=detection,
         output=output.absolute(),
         home=home.absolute(),
         mlflow_uri=mlflow_uri,
@@ -120,7 +123,7 @@ def _result(record: dict[str, Any]) -> dict[str, Any]:
         "epochs": len(record["history"]),
         "best_epoch": record["best_epoch"],
         "validation_loss": best["validation_loss"],
-        "validation_accuracy": best["validation_accuracy"],
+        **{name: best[name] for name in ("validation_accuracy", "validation_average_precision") if name in best},
         "onnx_max_abs_difference": record["onnx_max_abs_difference"],
         "resumed_epochs": record["resumed_epochs"],
         "device": record["device"],

@@ -4,7 +4,7 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,19 +12,21 @@ import torch
 import torch.distributed as dist
 
 from components.bundle import MODEL_FILE
-from components.culture import CLASSES, N_CLASSES
+from components.culture import CLASSES, N_CLASSES, Task
 from components.errors import StorageError
 from components.events import Progress
 from components.imaging import Preprocessing
-from components.models.classifier import Classifier, build_classifier
+from components.models.classifier import build_classifier
 from components.models.export import export_onnx
-from components.models.weights import Weights, find_weights, preprocessing, state_digest
+from components.models.weights import Weights, find_weights, input_of, state_digest
 from components.provenance import environment
+from components.settings import DetectionSettings
 from components.tracking import tracked_run
 from components.training.checkpoint import Checkpoint
-from components.training.data import Part, TrainingData, load_data
-from components.training.fit import Epoch, Fit, Fitted
+from components.training.data import Part, load_data
+from components.training.fit import Fit
 from components.training.job import Job
+from components.training.loop import Loop, Outcome, Result
 from components.training.ranks import Ranks, join_ranks
 
 RECORD_FILE = "training.json"
@@ -43,20 +45,57 @@ def work(job: Job, proceed: Callable[[], None] = lambda: None) -> None:
     with join_ranks() as ranks:
         with _first_alone(ranks):
             weights = find_weights(job.settings.backbone, job.settings.weights)
-            prep = preprocessing(job.settings.backbone, job.settings.image_size, weights, job.settings.planes)
-            data = load_data(job.store_uri, job.split_id, prep, job.home / "cache")
-        model = build_classifier(job.settings.backbone, job.settings.dropout, weights, job.settings.seed)
-        fit = Fit(model, data, job.settings, job.learning_rate, prep, ranks, pretrained=weights.pretrained)
+            prep = input_of(job.settings, weights)
+            make = _classifying if job.detection is None else _detecting
+            made = make(job, weights, prep, ranks)
         checkpoint = Checkpoint(job.checkpoint_folder(weights))
         if not ranks.leads:
-            fit.run(checkpoint)
+            made.fit.run(checkpoint)
             return
         started = time.perf_counter()
         with _reporting(job, proceed) as on_epoch:
-            fitted = fit.run(checkpoint, on_epoch)
-        record = _record(job, data, weights, prep, fitted, ranks) | {"seconds": round(time.perf_counter() - started, 3)}
-        _write(job.output, model, fitted, record)
+            fitted = made.fit.run(checkpoint, on_epoch)
+        seconds = {"seconds": round(time.perf_counter() - started, 3)}
+        record = _record(job, made.images, weights, prep, fitted, ranks) | seconds
+        _write(job.output, made, fitted, record)
         checkpoint.clear()
+
+
+@dataclass(frozen=True)
+class _Made:
+    """What differs from task to task.
+
+    Attributes:
+        fit: Yet to run.
+        images: What each part holds, for the record.
+        export: Writes the network as ONNX, as it is then, and gives how far the two differ.
+    """
+
+    fit: Loop[Any]
+    images: dict[str, dict[str, int]]
+    export: Callable[[Path], float]
+
+
+def _classifying(job: Job, weights: Weights, prep: Preprocessing, ranks: Ranks) -> _Made:
+    settings = job.settings
+    data = load_data(job.store_uri, job.split_id, prep, job.home / "cache")
+    model = build_classifier(settings.backbone, settings.dropout, weights, settings.seed)
+    fit = Fit(model, data, settings, job.learning_rate, prep, ranks, pretrained=weights.pretrained)
+    images = {"train": _counts(data.train), "validation": _counts(data.validation)}
+    return _Made(fit, images, lambda path: export_onnx(model, settings.image_size, path))
+
+
+def _detecting(job: Job, weights: Weights, prep: Preprocessing, ranks: Ranks) -> _Made:
+    from components.models.detector_export import export_detector
+    from components.training.boxed import load_boxed_split
+    from components.training.detection import make_fit
+
+    detection = job.detection or DetectionSettings()
+    settings = job.settings.model_copy(update={"learning_rate": job.learning_rate})
+    parts = load_boxed_split(job.store_uri, job.split_id, prep, detection.positive, job.home / "cache")
+    fit = make_fit(*parts, settings, detection, weights, ranks)
+    images = {name: part.counts for name, part in zip(("train", "validation"), parts, strict=True)}
+    return _Made(fit, images, lambda path: export_detector(fit.model, detection, path))
 
 
 @contextmanager
@@ -70,12 +109,12 @@ def _first_alone(ranks: Ranks) -> Iterator[None]:
 
 
 @contextmanager
-def _reporting(job: Job, proceed: Callable[[], None]) -> Iterator[Callable[[Epoch], None]]:
+def _reporting(job: Job, proceed: Callable[[], None]) -> Iterator[Callable[[Any], None]]:
     """Show progress and, where a tracking server is given, log each epoch to a run of its own."""
     progress = Progress("train", job.settings.epochs, "epochs")
 
-    def show(epoch: Epoch) -> None:
-        progress.advance(note=f"validation accuracy {epoch.validation_accuracy:.2f}, loss {epoch.validation_loss:.3f}")
+    def show(epoch: Outcome) -> None:
+        progress.advance(note=epoch.note)
         proceed()
 
     if job.mlflow_uri is None:
@@ -85,7 +124,7 @@ def _reporting(job: Job, proceed: Callable[[], None]) -> Iterator[Callable[[Epoc
     tags = {"split": job.split_id, "modality": job.modality}
     with tracked_run(job.mlflow_uri, "train", kind="training", params=params, tags=tags) as run:
 
-        def log(epoch: Epoch) -> None:
+        def log(epoch: Outcome) -> None:
             show(epoch)
             run.log_metrics(epoch.metrics, step=epoch.epoch)
 
@@ -93,7 +132,7 @@ def _reporting(job: Job, proceed: Callable[[], None]) -> Iterator[Callable[[Epoc
 
 
 def _record(
-    job: Job, data: TrainingData, weights: Weights, prep: Preprocessing, fitted: Fitted, ranks: Ranks
+    job: Job, images: dict[str, Any], weights: Weights, prep: Preprocessing, fitted: Result[Any], ranks: Ranks
 ) -> dict[str, Any]:
     return {
         "split_id": job.split_id,
@@ -103,7 +142,9 @@ def _record(
         "settings": job.settings.model_dump(mode="json"),
         "preprocessing": prep.model_dump(mode="json"),
         "weights": {"source": weights.source, "sha256": weights.sha256, "note": weights.note},
-        "images": {"train": _counts(data.train), "validation": _counts(data.validation)},
+        "task": Task.CONFLUENCE if job.detection is None else Task.ABNORMAL_CELLS,
+        "detection": job.detection.model_dump(mode="json") if job.detection else None,
+        "images": images,
         "history": [asdict(epoch) for epoch in fitted.history],
         "best_epoch": fitted.best.epoch,
         "resumed_epochs": fitted.resumed,
@@ -120,11 +161,11 @@ def _counts(part: Part) -> dict[str, int]:
     return {str(int(name)): count for name, count in zip(CLASSES, counts, strict=True)}
 
 
-def _write(output: Path, model: Classifier, fitted: Fitted, record: dict[str, Any]) -> None:
-    model.load_state_dict(fitted.state)
+def _write(output: Path, made: _Made, fitted: Result[Any], record: dict[str, Any]) -> None:
+    made.fit.network.load_state_dict(fitted.state)
     try:
         output.mkdir(parents=True, exist_ok=True)
-        record["onnx_max_abs_difference"] = export_onnx(model, record["settings"]["image_size"], output / MODEL_FILE)
+        record["onnx_max_abs_difference"] = made.export(output / MODEL_FILE)
         (output / RECORD_FILE).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     except OSError as error:
         raise StorageError(f"the model cannot be written to {output} ({error}); free or unlock the disk") from error

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from components.errors import GateRefused, InputError
+from pipelines.cli.detection import show_detector
 from pipelines.cli.output import Command, json_option, progress_shown, say, table
 
 if TYPE_CHECKING:
@@ -65,6 +66,7 @@ def _load(given: dict[str, Any], assignments: tuple[str, ...], **more: Any) -> "
 
     overrides: dict[str, Any] = {
         "preset": given["preset"],
+        "task": given.get("task"),
         "training": {"backbone": given["backbone"], "weights": given["weights"]},
         "serving": {"port": given["port"], "grpc_port": given["grpc_port"]},
     }
@@ -74,6 +76,10 @@ def _load(given: dict[str, Any], assignments: tuple[str, ...], **more: Any) -> "
 
 @click.command()
 @click.option("--data", "source", required=True, help="Folder or s3://bucket/prefix of images.")
+@click.option("--task", help="confluence (default) or abnormal_cells.")
+@click.option(
+    "--positive", multiple=True, metavar="LABEL", help="Label of the boxes that are abnormal cells; default: Flatten."
+)
 @click.option("--modality", help="single_stack (default) or multi_stack.")
 @click.option("--ref", help="Lineage that the images belong to; default: the folder's name.")
 @click.option("--backend", type=click.Choice(["local"]), default="local", show_default=True)
@@ -81,6 +87,7 @@ def _load(given: dict[str, Any], assignments: tuple[str, ...], **more: Any) -> "
 @json_option
 def run(
     source: str,
+    positive: tuple[str, ...],
     modality: str | None,
     ref: str | None,
     backend: str,
@@ -99,8 +106,10 @@ def run(
       mscflow run --data photos/ --modality single_stack --preset quick
       mscflow run --data s3://cultures/2026 --backbone resnet50 --set training.epochs=50
       mscflow run --data photos/ --json | jq .metrics
+      mscflow run --task abnormal_cells --data annotated/ --positive "Dead Cell"
     """
-    settings = _load(given, assignments, modality=modality, data={"ref": ref})
+    detection = {"positive": positive or None}
+    settings = _load(given, assignments, modality=modality, data={"ref": ref}, detection=detection)
     _run(settings, source, as_json)
 
 
@@ -177,6 +186,9 @@ def _answer(done: "PipelineRun", settings: "Settings") -> dict[str, Any]:
 
 def _show(answer: dict[str, Any], settings: "Settings") -> None:
     """The run's outcome for people."""
+    if settings.task == "abnormal_cells":
+        show_detector(answer, settings.home)
+        return
     metrics, gate, model = answer["metrics"], answer["gate"], answer["model"]
     parts = answer["split"]
     table(

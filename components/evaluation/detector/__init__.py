@@ -1,0 +1,1 @@
+"""Evaluation, gate and report of a detector of abnormal cells."""
