@@ -12,6 +12,7 @@
     ├── IntegrityError           bytes that do not have the digest they are recorded under
     ├── TrainingError            a fit or a search that ended without a model
     ├── RegistryError            the model registry or the tracking server
+    │   └── RegistryUnavailable    an InputError too: none answers under the URI that was given
     ├── DeploymentError          a rollout that failed and was undone
     │   └── UnfitModel             the model, not the machine, is why
     └── GateRefused              exit code 3: a model that the promotion policy refused
@@ -80,6 +81,10 @@ class TrainingError(MscflowError):
 
 class RegistryError(MscflowError):
     """The model registry or tracking server refused or lost a call."""
+
+
+class RegistryUnavailable(RegistryError, InputError):
+    """No tracking server or database answers under the URI that was given."""
 
 
 class DeploymentError(MscflowError):

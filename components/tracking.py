@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import unquote, urlsplit
 
-from components.errors import RegistryError, StorageError
+from components.errors import RegistryError, RegistryUnavailable, StorageError
 from components.provenance import code_version, environment
 from components.settings import sqlite_uri
 
@@ -119,7 +119,7 @@ def tracked_run(
         experiment: Where a run without a parent belongs.
 
     Raises:
-        RegistryError: if the tracking server does not answer, or knows no such parent.
+        RegistryError: if the tracking server does not answer (``RegistryUnavailable``), or knows no such parent.
     """
     parent = parent or os.environ.get(RUN_ID_VARIABLE) or None
     run = _create_run(uri, name, experiment, {"kind": kind, **(tags or {})}, parent)
@@ -142,7 +142,7 @@ def start_parent(
     """Start the run of a whole pipeline run and give its id, to be handed on as ``MLFLOW_RUN_ID``.
 
     Raises:
-        RegistryError: if the tracking server does not answer.
+        RegistryUnavailable: if the tracking server does not answer.
     """
     run = _create_run(uri, name, experiment, {"kind": "pipeline", **(tags or {})}, None)
     run.log_params(params)
@@ -200,12 +200,12 @@ def client(uri: str) -> "MlflowClient":
     """Give the ``MlflowClient`` of a tracking URI, once it is known to answer.
 
     Raises:
-        RegistryError: if it does not.
+        RegistryUnavailable: if it does not.
         StorageError: if the sqlite file cannot be written.
     """
     for name, value in _DEFAULTS.items():
         os.environ.setdefault(name, value)
-    with translated(uri, "opening it"), _uncollected():
+    with translated(uri, "opening it", RegistryUnavailable), _uncollected():
         database = sqlite_path(uri)
         if database is not None:
             _prepare(database)
@@ -248,7 +248,7 @@ def sqlite_path(uri: str) -> Path | None:
         return None
     path = unquote(uri.partition(":///")[2].partition("?")[0])
     if not path or path.startswith(":"):
-        raise RegistryError(f"tracking URI '{uri}' names no file; use sqlite:////absolute/path/mlflow.db")
+        raise RegistryUnavailable(f"tracking URI '{uri}' names no file; use sqlite:////absolute/path/mlflow.db")
     return Path(path).absolute()
 
 
@@ -287,12 +287,13 @@ def calling(uri: str, doing: str) -> "Iterator[MlflowClient]":
 
 
 @contextmanager
-def translated(uri: str, doing: str) -> Iterator[None]:
+def translated(uri: str, doing: str, otherwise: type[RegistryError] = RegistryError) -> Iterator[None]:
     """Turn what MLflow and the libraries below it raise into one clear sentence.
 
     Raises:
         StorageError: for a disk that is full or read-only.
-        RegistryError: for everything else.
+        RegistryUnavailable: for a server that does not answer.
+        RegistryError: for everything else, or the kind of it that is given.
     """
     try:
         yield
@@ -305,11 +306,11 @@ def translated(uri: str, doing: str) -> Iterator[None]:
                 f"MLflow at {_public(uri)}: {doing} failed: {first}; mend the disk or choose another home"
             ) from error
         if _never_answered(error):
-            raise RegistryError(
+            raise RegistryUnavailable(
                 f"the MLflow server {_public(uri)} does not answer ({doing}); start it, or unset MLFLOW_TRACKING_URI "
                 "to use the local registry"
             ) from error
-        raise RegistryError(f"MLflow at {_public(uri)}: {doing} failed: {first}") from error
+        raise otherwise(f"MLflow at {_public(uri)}: {doing} failed: {first}") from error
 
 
 def _is_foreign(error: Exception) -> bool:

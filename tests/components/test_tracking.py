@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from components import tracking
-from components.errors import InputError, RegistryError
+from components.errors import InputError, RegistryError, RegistryUnavailable
 from components.settings import Settings
 
 
@@ -69,10 +69,11 @@ def test_many_parameters_go_in_several_requests(mlflow_uri: str):
 def test_an_unknown_parent_is_named(mlflow_uri: str, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv(tracking.RUN_ID_VARIABLE, "f" * 32)
     with (
-        pytest.raises(RegistryError, match=r"starting run 'fit' failed: .*ffff"),
+        pytest.raises(RegistryError, match=r"starting run 'fit' failed: .*ffff") as caught,
         tracking.tracked_run(mlflow_uri, "fit", kind="training"),
     ):
         pass
+    assert not isinstance(caught.value, InputError)
 
 
 def test_artifacts_lie_beside_the_database(sqlite_uri: str, tmp_path: Path):
@@ -92,12 +93,13 @@ def test_a_home_may_have_any_name(tmp_path: Path):
 
 
 def test_a_server_that_is_down_is_one_sentence():
-    with pytest.raises(RegistryError) as caught, tracking.tracked_run("http://127.0.0.1:9", "fit", kind="training"):
+    with pytest.raises(RegistryUnavailable) as caught, tracking.tracked_run("http://127.0.0.1:9", "fit", kind="training"):
         pass
     assert str(caught.value) == (
         "the MLflow server http://127.0.0.1:9 does not answer (opening it); start it, or unset MLFLOW_TRACKING_URI "
         "to use the local registry"
     )
+    assert caught.value.exit_code == 2
 
 
 @contextmanager
@@ -139,7 +141,7 @@ def test_a_server_that_goes_away_in_mid_run_is_one_sentence(mlflow_server: str, 
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     with (
         wire_to(mlflow_server) as (uri, cut),
-        pytest.raises(RegistryError) as caught,
+        pytest.raises(RegistryUnavailable) as caught,
         tracking.tracked_run(uri, "fit", kind="training") as run,
     ):
         cut()
@@ -167,13 +169,13 @@ def test_passwords_do_not_reach_messages():
 
 @pytest.mark.parametrize("uri", ["sqlite://", "sqlite:///:memory:"])
 def test_a_uri_without_a_file_is_refused(uri: str):
-    with pytest.raises(RegistryError, match="names no file"):
+    with pytest.raises(RegistryUnavailable, match="names no file"):
         tracking.client(uri)
 
 
 def test_a_file_that_is_no_database_is_refused(tmp_path: Path):
     (tmp_path / "mlflow.db").write_text("not a database" * 100)
-    with pytest.raises(RegistryError, match="not a database"):
+    with pytest.raises(RegistryUnavailable, match="not a database"):
         tracking.client(f"sqlite:///{tmp_path}/mlflow.db")
 
 
