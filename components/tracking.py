@@ -36,6 +36,7 @@ _DEFAULTS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_LOGGING_LEVEL": "ERROR",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # where a command's one JSON object goes
     "GIT_PYTHON_REFRESH": "quiet",
     # A server that restarts is waited for, one that is gone is given up within half a minute.
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",

@@ -8,6 +8,7 @@ what happens and, at the end, what came of it.
 import contextlib
 import hashlib
 import json
+import logging
 import os
 import secrets
 import shutil
@@ -61,7 +62,8 @@ def run_train_pipeline(settings: Settings, source: str, observe: Observer) -> Pi
     run = PipelineRun(_new_folder(settings.home))
     events = run.folder / "events.jsonl"
     events.touch()
-    with _environment(settings, run, source), _observed(events, observe), _interruptible():
+    log = run.folder / "log.txt"
+    with _logged(log), _environment(settings, run, source), _observed(events, observe), _interruptible():
         try:
             outputs = _run_kfp(settings, source, run.folder)
         except RuntimeError as error:
@@ -178,9 +180,23 @@ def _run_kfp(settings: Settings, source: str, folder: Path) -> dict[str, Any]:
         # Steps are cached by their inputs; other code is another cache.
         cache_root=str(settings.home / "cache" / "steps" / _code_digest()),
     )
-    with (folder / "log.txt").open("w", encoding="utf-8", buffering=1) as log, _quiet(log):
+    with (folder / "log.txt").open("a", encoding="utf-8", buffering=1) as log, _quiet(log):
         task = train_pipeline(**pipeline_arguments(settings, source))
         return dict(task.outputs)
+
+
+@contextlib.contextmanager
+def _logged(path: Path) -> Iterator[None]:
+    """Send what libraries log, from the first word to the last, to a file instead of the terminal."""
+    root = logging.getLogger()
+    before = root.handlers[:]
+    handler = logging.FileHandler(path, encoding="utf-8")
+    root.handlers[:] = [handler]
+    try:
+        yield
+    finally:
+        root.handlers[:] = before
+        handler.close()
 
 
 @contextlib.contextmanager

@@ -1,32 +1,26 @@
 """What several folders of tests share: models so small that they cost nothing to load, and an S3 server."""
 
 import io
-import json
 import os
-import socket
 import subprocess
-import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-import boto3
 import numpy as np
 import onnx
 import pytest
-from botocore.exceptions import BotoCoreError, ClientError
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 from components.bundle import KNOWN_IMAGE_FILE, MODEL_FILE, Bundle, KnownAnswer, file_digest, write_bundle
 from components.culture import CLASS_NAMES, Modality
 from components.imaging import Preprocessing, preprocess, probabilities
+from tests.servers import S3Server
 
 SIDE = 32
 
@@ -123,49 +117,15 @@ def _save_network(path: Path, slopes: np.ndarray, bias: np.ndarray, slow: int, f
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), path)
 
 
-@dataclass
-class S3Server:
-    """A real S3 server on loopback, with its keys."""
-
-    endpoint: str
-    access_key: str
-    secret_key: str
-    process: subprocess.Popen[bytes]
-
-    def environment(self) -> dict[str, str]:
-        """Give the variables that point AWS clients here, and nowhere else."""
-        return {
-            "AWS_ENDPOINT_URL": self.endpoint,
-            "AWS_ACCESS_KEY_ID": self.access_key,
-            "AWS_SECRET_ACCESS_KEY": self.secret_key,
-            "AWS_DEFAULT_REGION": "us-east-1",
-            "AWS_CONFIG_FILE": "/dev/null",
-            "AWS_SHARED_CREDENTIALS_FILE": "/dev/null",
-            "AWS_EC2_METADATA_DISABLED": "true",
-        }
-
-    def make_bucket(self) -> str:
-        """Make an empty bucket and give its URI."""
-        name = f"bucket-{uuid4().hex}"
-        keys = {"aws_access_key_id": self.access_key, "aws_secret_access_key": self.secret_key}
-        client = boto3.client("s3", endpoint_url=self.endpoint, region_name="us-east-1", **keys)
-        client.create_bucket(Bucket=name)
-        return f"s3://{name}"
-
-    def stop(self) -> None:
-        """Kill the server."""
-        self.process.kill()
-        self.process.wait()
-
-
 @pytest.fixture(scope="session")
 def start_s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], S3Server]]:
     """Starts S3 servers; tests that stop theirs start their own."""
     with ExitStack() as stack:
 
         def start() -> S3Server:
-            server = _start_seaweed(tmp_path_factory.mktemp("s3"))
+            server = S3Server(tmp_path_factory.mktemp("s3"))
             stack.callback(server.stop)
+            server.start()
             return server
 
         yield start
@@ -194,10 +154,16 @@ def s3_uri(s3_server: S3Server, s3_bucket: str, monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
+def disk_of(tmp_path: Path) -> Iterator[Callable[[int], Path]]:
+    """Gives disks of so many kB."""
+    with ExitStack() as stack:
+        yield lambda size: stack.enter_context(_mounted(tmp_path / f"disk of {size} kB", f"size={size}k"))
+
+
+@pytest.fixture
+def small_disk(disk_of: Callable[[int], Path]) -> Path:
     """A disk of 256 kB."""
-    with _mounted(tmp_path / "small disk", "size=256k") as folder:
-        yield folder
+    return disk_of(256)
 
 
 @pytest.fixture
@@ -215,35 +181,3 @@ def _mounted(folder: Path, options: str) -> Iterator[Path]:
         pytest.skip("only root may mount, and not in every container")
     yield folder
     subprocess.run(["umount", "-l", folder], check=True)
-
-
-def _start_seaweed(folder: Path) -> S3Server:
-    identity = {"credentials": [{"accessKey": "mscflow", "secretKey": "mscflow-secret"}], "actions": ["Admin"]}
-    (folder / "config.json").write_text(json.dumps({"identities": [{"name": "tests", **identity}]}))
-    parts = [f"{part}.port{kind}" for part in ("s3", "master", "volume", "filer", "admin") for kind in ("", ".grpc")]
-    ports = dict(zip(parts, _free_ports(len(parts)), strict=True))
-    options = ["-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-master.telemetry=false", "-admin.ui=false", "-webdav=false"]
-    options += ["-s3.port.iceberg=0", "-s3.port.lance=0", f"-s3.config={folder / 'config.json'}", f"-dir={folder}"]
-    options += [f"-{part}={port}" for part, port in ports.items()]
-    weed = Path(sys.executable).with_name("weed")
-    with (folder / "log.txt").open("wb") as log:
-        process = subprocess.Popen([weed, "mini", *options], stdout=log, stderr=subprocess.STDOUT, cwd=folder)
-    server = S3Server(f"http://127.0.0.1:{ports['s3.port']}", "mscflow", "mscflow-secret", process)
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and process.poll() is None:
-        try:
-            server.make_bucket()
-        except (BotoCoreError, ClientError):
-            time.sleep(0.1)
-        else:
-            return server
-    server.stop()
-    raise RuntimeError(f"no S3 server: {(folder / 'log.txt').read_text()}")
-
-
-def _free_ports(count: int) -> list[int]:
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]

@@ -1,24 +1,18 @@
-import os
 import secrets
 import shutil
-import signal
-import socket
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
-import requests
 from PIL import Image
 
 from components import tracking
 from components.culture import Modality
 from components.datasets import steps as data_steps
 from components.settings import DataSettings, SplitSettings
+from tests.servers import MlflowServer
 
 
 @pytest.fixture(scope="session")
@@ -43,9 +37,10 @@ def mlflow_server(empty_mlflow: Path, tmp_path_factory: pytest.TempPathFactory) 
     """A real MLflow server on loopback that passes artifacts on."""
     folder = tmp_path_factory.mktemp("server")
     shutil.copyfile(empty_mlflow, folder / "mlflow.db")
-    process, uri = start_mlflow_server(folder)
-    yield uri
-    stop(process)
+    server = MlflowServer(folder)
+    server.start()
+    yield server.uri
+    server.stop()
 
 
 @pytest.fixture(params=["sqlite", pytest.param("server", marks=pytest.mark.slow)])
@@ -64,38 +59,6 @@ def model_name() -> str:
 @pytest.fixture(autouse=True)
 def outside_any_run(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(tracking.RUN_ID_VARIABLE, raising=False)
-
-
-def start_mlflow_server(folder: Path) -> tuple[subprocess.Popen[bytes], str]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "mlflow", "server", "--workers", "1", "--host", "127.0.0.1", "--port", str(port)]
-    places = ["--backend-store-uri", f"sqlite:///{folder}/mlflow.db", "--artifacts-destination", f"{folder}/artifacts"]
-    quiet = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
-    with (folder / "server.log").open("wb") as log:
-        process = subprocess.Popen(
-            [*command, *places], env=os.environ | quiet, stdout=log, stderr=log, start_new_session=True, cwd=folder
-        )
-    uri = f"http://127.0.0.1:{port}"
-    deadline = time.monotonic() + 120
-    while not _healthy(uri):
-        assert process.poll() is None and time.monotonic() < deadline, (folder / "server.log").read_text()
-        time.sleep(0.2)
-    return process, uri
-
-
-def stop(process: subprocess.Popen[bytes]) -> None:
-    """End a server and the workers of its session."""
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-
-
-def _healthy(uri: str) -> bool:
-    try:
-        return requests.get(f"{uri}/health", timeout=2).ok
-    except requests.RequestException:
-        return False
 
 
 @dataclass(frozen=True)

@@ -93,7 +93,10 @@ def test_a_home_may_have_any_name(tmp_path: Path):
 
 
 def test_a_server_that_is_down_is_one_sentence():
-    with pytest.raises(RegistryUnavailable) as caught, tracking.tracked_run("http://127.0.0.1:9", "fit", kind="training"):
+    with (
+        pytest.raises(RegistryUnavailable) as caught,
+        tracking.tracked_run("http://127.0.0.1:9", "fit", kind="training"),
+    ):
         pass
     assert str(caught.value) == (
         "the MLflow server http://127.0.0.1:9 does not answer (opening it); start it, or unset MLFLOW_TRACKING_URI "

@@ -5,29 +5,17 @@ again, a model that the gate refuses, one that is released over it, and the way 
 """
 
 import json
-import signal
 import socket
-import subprocess
-import time
 from pathlib import Path
 
 import pytest
 
 from pipelines.steps import STEPS
 
-from .conftest import MSCFLOW, environment
+from .conftest import NO_FLOORS, SMALL
 
 pytestmark = pytest.mark.slow
 
-SMALL = [
-    *("--backbone", "shufflenet_v2", "--weights", "none"),
-    *("--set", "training.image_size=32", "--set", "training.epochs=2"),
-    *("--set", "search.trials=2", "--set", "search.epochs=1"),
-]
-NO_FLOORS = [
-    *("--set", "gate.min_accuracy=0", "--set", "gate.min_within_one_class=0"),
-    *("--set", "gate.max_missed_overgrowth=1", "--set", "gate.beat_majority=false", "--set", "gate.margin=1"),
-]
 TIMEOUT = 280
 
 
@@ -37,14 +25,6 @@ def place(tmp_path_factory, mscflow):
     assert mscflow("data", "simulate", "cultures", "--images", 60, "--size", 64, cwd=folder).code == 0
     yield folder
     mscflow("serve", "--stop", cwd=folder)
-
-
-@pytest.fixture(scope="module")
-def ports():
-    with socket.socket() as one, socket.socket() as other:
-        one.bind(("127.0.0.1", 0))
-        other.bind(("127.0.0.1", 0))
-        return ["--port", str(one.getsockname()[1]), "--grpc-port", str(other.getsockname()[1])]
 
 
 @pytest.fixture(scope="module")
@@ -152,47 +132,3 @@ def test_a_taken_port_is_told_before_any_work(first, place, mscflow):
     assert done.code == 2
     assert f"port {port}" in done.err
     assert not (home / "runs").exists()
-
-
-def test_ctrl_c_leaves_a_run_that_the_same_command_continues(first, place, ports):
-    command = [MSCFLOW, "run", "--data", "cultures", *SMALL, *NO_FLOORS, *ports, "--set", "training.seed=2"]
-    # Only the command itself is signalled, as a supervisor would do it.
-    with subprocess.Popen(
-        command, cwd=place, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as going:
-        _wait_for_step(place, "search")
-        going.send_signal(signal.SIGINT)
-        _, complaint = going.communicate(timeout=60)
-    assert going.returncode == 130
-    assert "interrupted" in complaint
-    assert "Traceback" not in complaint
-    assert not _children_of(place), "the step in work ends with the command"
-    done = subprocess.run(
-        command, cwd=place, env=environment(), capture_output=True, text=True, timeout=TIMEOUT, check=False
-    )
-    assert done.returncode == 0, done.stderr
-
-
-def _wait_for_step(place: Path, step: str) -> None:
-    runs = place / ".mscflow" / "runs"
-    known = set(runs.iterdir())
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline:
-        for events in (folder / "events.jsonl" for folder in set(runs.iterdir()) - known):
-            if events.exists() and f'"step": "{step}"' in events.read_text():
-                return
-        time.sleep(0.1)
-    raise AssertionError(f"step {step} did not start")
-
-
-def _children_of(place: Path) -> list[str]:
-    found = []
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            command = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode()
-            cwd = str((process / "cwd").readlink())
-        except OSError:
-            continue
-        if cwd == str(place) and "kfp.dsl.executor_main" in command:
-            found.append(command)
-    return found
