@@ -16,16 +16,12 @@ if TYPE_CHECKING:
 SHOWN = 20  # rows of long lists that people get; --json gives all of them
 
 
-def _settings() -> "Settings":
-    from components.settings import load_settings
-
-    return load_settings()
-
-
-def _repository(settings: "Settings") -> "DataRepository":
+def _repository(settings: "Settings | None" = None) -> "DataRepository":
     from components.datasets.versions import DataRepository
+    from components.settings import load_settings
     from components.storage import open_store
 
+    settings = settings or load_settings()
     return DataRepository(open_store(settings.store_uri), cache=settings.home / "cache")
 
 
@@ -128,7 +124,7 @@ def log(ref: str | None, as_json: bool) -> None:
     """Show the versions that REF has had, the newest first; without REF, all refs."""
     import msgspec
 
-    repository = _repository(_settings())
+    repository = _repository()
     if ref is None:
         refs = repository.refs()
         say(refs, as_json, lambda: table(["ref", "version"], refs.items()))
@@ -148,7 +144,7 @@ def show(version: str, as_json: bool) -> None:
     """Summarise VERSION (a ref, an id, or the first digits of one)."""
     from collections import Counter
 
-    repository = _repository(_settings())
+    repository = _repository()
     found = repository.resolve(version)
     classes: Counter[str] = Counter()
     sources: Counter[str] = Counter()
@@ -181,7 +177,7 @@ def _lines(answer: dict[str, Any]) -> Iterator[tuple[str, object]]:
 @json_option
 def diff(before: str, after: str, as_json: bool) -> None:
     """Show what differs between the versions BEFORE and AFTER (refs, ids, or first digits)."""
-    repository = _repository(_settings())
+    repository = _repository()
     found = repository.diff(repository.resolve(before), repository.resolve(after))
     counts = {"added": found.added, "removed": found.removed, "changed": found.changed}
     if as_json:
@@ -208,7 +204,7 @@ def checkout(version: str, folder: Path, as_json: bool) -> None:
     """
     from components.events import Progress
 
-    repository = _repository(_settings())
+    repository = _repository()
     found = repository.resolve(version)
     with progress_shown():
         images = repository.checkout(found, folder, Progress("writing", total=None, unit="images"))
@@ -227,7 +223,7 @@ def verify(version: str | None, as_json: bool) -> None:
     from components.errors import IntegrityError
     from components.events import Progress
 
-    repository = _repository(_settings())
+    repository = _repository()
     found = None if version is None else repository.resolve(version)
     with progress_shown():
         report = repository.verify(found, Progress("hashing", total=None, unit="images"))
