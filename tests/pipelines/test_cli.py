@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-COMMANDS = ["demo", "run", "data", "models", "report", "serve", "predict", "pipelines", "settings"]
+COMMANDS = ["demo", "run", "data", "models", "report", "serve", "predict", "pipelines", "settings", "study"]
 HEAVY = {"torch", "mlflow", "kserve", "kfp", "optuna", "sklearn", "matplotlib", "onnxruntime", "boto3"}
 
 
