@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from components.bundle import file_digest
 from components.errors import IntegrityError, SettingsError
-from components.imaging import Planes, Preprocessing
+from components.imaging import Preprocessing
 from components.models.backbones import Backbone, backbone, check_size
 from components.settings import TrainingSettings
 
@@ -93,19 +93,6 @@ def input_of(settings: TrainingSettings, weights: Weights) -> Preprocessing:
     )
     entry = backbone(settings.backbone)
     return plain.model_copy(update={"mean": entry.mean, "std": entry.std}) if weights.pretrained else plain
-
-
-def preprocessing(name: str, size: int, weights: Weights, planes: Planes = "rgb") -> Preprocessing:
-    """Give the input that a network expects: pretrained ones that of their own training, others 0.5 and 0.5.
-
-    Raises:
-        SettingsError: if the images are too small for the backbone, or there is none of this name.
-    """
-    check_size(name, size)
-    if not weights.pretrained:
-        return Preprocessing(size=size, planes=planes)
-    entry = backbone(name)
-    return Preprocessing(size=size, mean=entry.mean, std=entry.std, planes=planes)
 
 
 def load_weights(features: nn.Module, name: str, weights: Weights) -> None:

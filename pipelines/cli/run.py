@@ -20,7 +20,10 @@ DEMO_PORTS = {"port": 8090, "grpc_port": 8091}
 def _settings_options(command: Command) -> Command:
     options = (
         click.option("--preset", help="How much work: quick (default), standard or paper."),
-        click.option("--backbone", help="Network: efficientnet_lite0, mobilenet_v3, shufflenet_v2 or resnet50."),
+        click.option(
+            "--backbone",
+            help="Network: alexnet, efficientnet_lite0, inception_v3, mobilenet_v3, resnet50, shufflenet_v2 or vit.",
+        ),
         click.option("--weights", help="'auto', 'none', 'torchvision' or a local weights file."),
         click.option("--port", type=int, help="Port of the endpoint's REST protocols; default 8080."),
         click.option("--grpc-port", type=int, help="Port of the endpoint's gRPC; default 8081."),
