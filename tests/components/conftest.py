@@ -103,3 +103,21 @@ def tiny_backbone(monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     torch.set_num_threads(1)
     return "tiny"
+
+
+@pytest.fixture
+def tiny_pyramid(tiny_backbone: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Name of a registered backbone that a detector can be made of."""
+    from torch import nn
+
+    from components.models.backbones import BACKBONES, Backbone
+    from components.models.pyramid import PYRAMIDS, Pyramid
+
+    def build() -> nn.Module:
+        first = nn.Sequential(nn.Conv2d(3, 8, 5, stride=4, padding=2), nn.BatchNorm2d(8), nn.ReLU())
+        others = [nn.Sequential(nn.Conv2d(8, 8, 3, stride=2, padding=1), nn.ReLU()) for _ in range(3)]
+        return nn.Sequential(first, *others)
+
+    monkeypatch.setitem(BACKBONES, tiny_backbone, Backbone(build, channels=8))
+    monkeypatch.setitem(PYRAMIDS, tiny_backbone, Pyramid(lambda network: [[stage] for stage in network], (8, 8, 8, 8)))
+    return tiny_backbone
