@@ -301,8 +301,8 @@ _DETECTION: dict[str, Any] = {
     "training": {
         "planes": "rgb",
         "image_size": 256,
-        "epochs": 40,
-        "patience": 40,
+        "epochs": 20,
+        "patience": 20,
         "batch_size": 8,
         "learning_rate": 1e-3,
     },

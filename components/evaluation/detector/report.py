@@ -72,7 +72,7 @@ def render_detector_report(
             notes=notes,
             cells=sum(each.cells for each in answers),
             found=sum(each.right for each in answers),
-            false=sum(each.false for each in answers),
+            wrong=sum(each.false for each in answers),
             clean=[each for each in answers if not each.cells],
             lines=_LINES,
             paper_lines=_PAPER_LINES,

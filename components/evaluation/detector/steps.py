@@ -26,8 +26,15 @@ from components.datasets.splits import load_split
 from components.datasets.versions import DataRepository
 from components.errors import IntegrityError
 from components.evaluation.assembly import check_parts_are_apart, sliced
-from components.evaluation.curves import curve
-from components.evaluation.detection import THRESHOLD_RULE, Matched, choose_threshold, froc, precision_recall
+from components.evaluation.curves import Curve, curve
+from components.evaluation.detection import (
+    FROC_RATES,
+    THRESHOLD_RULE,
+    Matched,
+    choose_threshold,
+    froc,
+    precision_recall,
+)
 from components.evaluation.detector.evidence import (
     Answer,
     Count,
@@ -204,7 +211,7 @@ def _assemble(
         validation=validation.measured(),
         slices=_slices(test),
         precision_recall=curve("precision-recall", *precision_recall(matched), areas["average_precision"]),
-        froc=curve("froc", *froc(matched), areas["froc"]),
+        froc=_froc_curve(matched, areas["froc"]),
         history=training.history,
         best_epoch=training.best_epoch,
         answers=_answers(test),
@@ -213,6 +220,13 @@ def _assemble(
         environment=environment(),
         training_environment=training.environment,
     )
+
+
+def _froc_curve(matched: Matched, area: float) -> Curve:
+    """Give the part of the curve that is looked at, so that thinning it out spares its steps."""
+    false, recall = froc(matched)
+    borne = false <= FROC_RATES[-1]
+    return curve("froc", false[borne], recall[borne], area)
 
 
 def _slices(test: BoxScored) -> tuple[Slice, ...]:
