@@ -4,7 +4,8 @@ from collections.abc import Iterator, Sequence
 from statistics import fmean
 from typing import TYPE_CHECKING
 
-from components.culture import Task
+import msgspec
+
 from pipelines.study.tables import Contrast, Row
 from pipelines.study.writers import MODALITY_NAMES
 
@@ -19,17 +20,15 @@ _PROTOCOL_WORDS = {
 
 
 def findings(study: "Study") -> list[str]:
-    """Say what the tables show, the most important first."""
-    told = [*_best(study.table_1), *_baseline(study.table_1), *_leak(study.leak, study.table_1)]
-    told += [*_left_out(study.table_1), *_clumps(study.clumps), *_detection(study.table_2)]
+    """Say what the tables show, modality by modality, then what failed."""
+    told: list[str] = []
+    for modality in dict.fromkeys(row.cell.modality for row in study.table_1):
+        rows = [row for row in study.table_1 if row.cell.modality == modality]
+        where = MODALITY_NAMES[modality].capitalize()
+        told += [f"{where}: {said}" for said in (*_best(rows), *_baseline(rows), *_left_out(rows))]
+        told += [f"{where}: {said}" for said in _leak([each for each in study.leak if each.cell.modality == modality])]
+    told += [*_clumps(study.clumps), *_detection(study.table_2)]
     return told + [f"No result: {name}: {why}" for name, why in study.failures.items()] + list(study.notes)
-
-
-def _blocks(rows: Sequence[Row]) -> Iterator[tuple[str, str, list[Row]]]:
-    keys = dict.fromkeys((row.cell.modality, row.cell.protocol) for row in rows)
-    for modality, protocol in keys:
-        some = [row for row in rows if (row.cell.modality, row.cell.protocol) == (modality, protocol)]
-        yield modality, protocol, some
 
 
 def _networks(rows: Sequence[Row]) -> list[Row]:
@@ -40,94 +39,87 @@ def _accuracy(row: Row) -> float:
     return row.figures["accuracy"].mean or 0.0
 
 
+def _of(rows: Sequence[Row], protocol: str) -> list[Row]:
+    return [row for row in rows if row.cell.protocol == protocol]
+
+
 def _best(rows: Sequence[Row]) -> Iterator[str]:
-    for modality, protocol, some in _blocks(rows):
-        if networks := _networks(some):
+    for protocol in ("grouped", "published"):
+        if networks := _networks(_of(rows, protocol)):
             best = max(networks, key=_accuracy)
-            found = best.figures["accuracy"]
-            sentence = (
-                f"{MODALITY_NAMES[modality].capitalize()}, {_PROTOCOL_WORDS[protocol]}: {best.label} is best, right "
-                f"for {_share(found.mean, found.sd)} of the images"
-            )
-            if protocol == "published" and "accuracy" in best.paper:
-                theirs = best.paper["accuracy"]
-                sentence += f"; on the authors’ images it was {_share(*theirs)}"
-            yield sentence + "."
+            asides = []
+            if protocol == "grouped":
+                same = msgspec.structs.replace(best.cell, protocol="published")
+                asides += [f"{_told(row)} by the published protocol" for row in _networks(rows) if row.cell == same]
+            if "accuracy" in best.paper:
+                asides.append(
+                    f"{_share(*best.paper['accuracy'])} in the paper, on its own images and by its own protocol"
+                )
+            beside = f" ({'; '.join(asides)})" if asides else ""
+            yield f"{best.label} is best, right for {_told(best)} of the images {_PROTOCOL_WORDS[protocol]}{beside}."
+            return
+
+
+def _told(row: Row) -> str:
+    return _share(row.figures["accuracy"].mean, row.figures["accuracy"].sd)
 
 
 def _baseline(rows: Sequence[Row]) -> Iterator[str]:
-    for modality, protocol, some in _blocks(rows):
-        without = [row for row in some if row.is_baseline]
-        networks = [row for row in _networks(some) if row.beats_baseline]
-        if not without or not networks or protocol == "published":
-            continue
-        share = _percent(max(_accuracy(row) for row in without))
-        lost = [row.label for row in networks if row.beats_baseline == "no"]
-        unclear = [row.label for row in networks if row.beats_baseline == "unclear"]
-        where = f"{MODALITY_NAMES[modality].capitalize()}, {_PROTOCOL_WORDS[protocol]}: "
-        if lost:
-            yield f"{where}{_list(lost)} {_do(lost)} not beat local contrast without any training, right for {share}."
-        if unclear:
-            yield (
-                f"{where}{_list(unclear)} {_be(unclear)} above local contrast without any training ({share}), but "
-                "these folds cannot rule out chance."
-            )
-        if not lost and not unclear:
-            yield f"{where}every network beats local contrast without any training, which is right for {share}."
+    some = _of(rows, "grouped")
+    without = [row for row in some if row.is_baseline]
+    networks = [row for row in _networks(some) if row.beats_baseline]
+    if not without or not networks:
+        return
+    share = _percent(max(_accuracy(row) for row in without))
+    lost = [row.label for row in networks if row.beats_baseline == "no"]
+    unclear = [row.label for row in networks if row.beats_baseline == "unclear"]
+    if lost:
+        yield f"{_list(lost)} {_do(lost)} not beat local contrast without any training, right for {share}."
+    if unclear:
+        yield (
+            f"{_list(unclear)} {_be(unclear)} above local contrast without any training ({share}), but these folds "
+            "cannot rule out chance."
+        )
+    if not lost and not unclear:
+        yield f"every network beats local contrast without any training, which is right for {share}."
 
 
-def _leak(leak: Sequence[Contrast], rows: Sequence[Row]) -> Iterator[str]:
-    for modality in dict.fromkeys(each.cell.modality for each in leak):
-        gains = [
-            gain for each in leak if each.cell.modality == modality and (gain := each.gains.get("accuracy")) is not None
-        ]
-        means = [gain.mean for gain in gains if gain.mean is not None]
-        if means:
-            clear = sum(gain.low is not None and gain.low > 0 for gain in gains)
-            yield (
-                f"{MODALITY_NAMES[modality].capitalize()}: the published protocol, whose folds share vessels and whose "
-                f"epoch is chosen on the scored fold, {_adds(fmean(means))} accuracy, averaged over "
-                f"{len(means)} network{'s' if len(means) > 1 else ''} (beyond chance for {clear})."
-            )
+def _leak(leak: Sequence[Contrast]) -> Iterator[str]:
+    gains = [each.gains["accuracy"] for each in leak if "accuracy" in each.gains]
+    if means := [gain.mean for gain in gains if gain.mean is not None]:
+        clear = sum(gain.low is not None and gain.low > 0 for gain in gains)
+        yield (
+            "the published protocol, whose folds share vessels and whose epoch is chosen on the scored fold, "
+            f"{_adds(fmean(means))} accuracy{_over(len(means), clear)}."
+        )
 
 
 def _left_out(rows: Sequence[Row]) -> Iterator[str]:
-    grouped = {
-        (str(row.cell.modality), row.label): _accuracy(row) for row in _networks(rows) if row.cell.protocol == "grouped"
-    }
-    for modality, protocol, some in _blocks(rows):
-        networks = _networks(some)
-        if protocol != "left_out" or not networks:
-            continue
-        best = max(networks, key=_accuracy)
-        worst = min(zip(best.folds, best.values["accuracy"], strict=True), key=lambda pair: pair[1] or 0.0)
-        inside = grouped.get((modality, best.label))
-        beside = "" if inside is None else f", against {_percent(inside)} in folds that have seen them"
-        yield (
-            f"{MODALITY_NAMES[modality].capitalize()}: on images of a source that it never saw, {best.label} is right "
-            f"for {_percent(_accuracy(best))}{beside}; the worst is ‘{worst[0]}’ with {_percent(worst[1])}."
-        )
+    if not (networks := _networks(_of(rows, "left_out"))):
+        return
+    best = max(networks, key=_accuracy)
+    worst = min(zip(best.folds, best.values["accuracy"], strict=True), key=lambda pair: pair[1] or 0.0)
+    same = msgspec.structs.replace(best.cell, protocol="grouped")
+    inside = [f", against {_percent(_accuracy(row))} in folds that have" for row in _networks(rows) if row.cell == same]
+    yield (
+        f"where training has never seen the source (lab, donor), {best.label} is right for {_percent(_accuracy(best))}"
+        f"{''.join(inside)}; the worst is ‘{worst[0]}’ with {_percent(worst[1])}."
+    )
 
 
 def _clumps(clumps: Sequence[Contrast]) -> Iterator[str]:
-    for each in clumps:
-        gain = each.gains["accuracy"]
-        if gain.mean is None:
-            continue
-        sure = gain.low is not None and gain.high is not None and (gain.low > 0 or gain.high < 0)
-        yield (
-            f"Masking dark clumps out {_adds(gain.mean)} accuracy for {each.label}"
-            f"{'' if sure else ', which these folds cannot tell from chance'}."
-        )
+    grouped = [each for each in clumps if each.cell.protocol == "grouped"] or list(clumps)
+    gains = [each.gains["accuracy"] for each in grouped]
+    if means := [gain.mean for gain in gains if gain.mean is not None]:
+        clear = sum(gain.low is not None and gain.high is not None and gain.low * gain.high > 0 for gain in gains)
+        yield f"Multi-stack: masking dark clumps out {_adds(fmean(means))} accuracy{_over(len(means), clear)}."
 
 
 def _detection(rows: Sequence[Row]) -> Iterator[str]:
-    found = [row for row in rows if row.cell.task == Task.ABNORMAL_CELLS and row.figures["recall"].mean is not None]
+    found = [row for row in rows if row.figures["recall"].mean is not None]
     for protocol in dict.fromkeys(row.cell.protocol for row in found):
-        best = max(
-            (row for row in found if row.cell.protocol == protocol),
-            key=lambda row: row.figures["average_precision"].mean or 0.0,
-        )
+        some = _of(found, protocol)
+        best = max(some, key=lambda row: row.figures["average_precision"].mean or 0.0)
         recall, wrong, area = (
             best.figures[name].mean for name in ("recall", "false_discovery_rate", "average_precision")
         )
@@ -136,6 +128,13 @@ def _detection(rows: Sequence[Row]) -> Iterator[str]:
             f"Abnormal cells, {_PROTOCOL_WORDS[protocol]}: {best.label} finds {_percent(recall)} of them, and "
             f"{_percent(wrong)} of its boxes are on none{area_text}."
         )
+
+
+def _over(networks: int, clear: int) -> str:
+    """Tell over how many networks a gain is the mean, and how many of them it is beyond chance for."""
+    if networks == 1:
+        return "" if clear else ", which these folds cannot tell from chance"
+    return f", averaged over {networks} networks (beyond chance for {clear or 'none'})"
 
 
 def _percent(share: float | None) -> str:
