@@ -66,7 +66,8 @@ class StudyDisplay:
             case "begun":
                 self._now[key] = "getting ready"
             case "trial":
-                self._now[key] = f"search: trial {event['done'] + 1} of {event['total']}"
+                done, total = event["done"], event["total"]
+                self._now[key] = f"search: trial {done + 1} of {total}" if done < total else "training begins"
             case "epoch":
                 name = _FIGURE_NAMES[unit.cell.task]
                 self._now[key] = f"epoch {event['epoch']}/{unit.training['epochs']}, {name} {event['figure']:.2f}"

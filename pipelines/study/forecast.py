@@ -52,6 +52,12 @@ class Forecast:
     _seconds: dict[_Kind, float] = field(default_factory=dict)
     _images: dict[_Kind, int] = field(default_factory=dict)
     _used: list[float] = field(default_factory=list)
+    _begun: dict[str, float] = field(default_factory=dict)
+    _overheads: list[float] = field(default_factory=list)
+
+    def begun(self, key: str, now: float) -> None:
+        """Note when a fold was begun, in seconds of any clock."""
+        self._begun[key] = now
 
     def epoch(self, key: str, number: int, seconds: float) -> None:
         """Count an epoch and the seconds that it took."""
@@ -74,11 +80,17 @@ class Forecast:
         self._seconds[kind] = self._seconds.get(kind, 0.0) + seconds
         self._images[kind] = self._images.get(kind, 0) + images
 
-    def finished(self, key: str, result: FoldResult | None) -> None:
-        """Count a fold as made, or as failed."""
+    def finished(self, key: str, result: FoldResult | None, now: float | None = None) -> None:
+        """Count a fold as made, or as failed; with the time, count too what it took beside its epochs."""
         self.done.add(key)
-        if result is not None:
-            self._used.append(len(result.history) / self.units[key].training["epochs"])
+        if result is None:
+            return
+        unit = self.units[key]
+        self._used.append(len(result.history) / unit.training["epochs"])
+        if now is not None and key in self._begun and _kind(unit) in self._seconds:
+            rounds = len(result.history) + unit.trials * int(unit.search["epochs"])
+            measured = rounds * len(unit.fold.train) * self._rate(_kind(unit))
+            self._overheads.append(max(0.0, now - self._begun[key] - measured))
 
     def left(self, keys: Iterable[str] | None = None) -> Left:
         """Tell how long all folds, or some of them, still take."""
@@ -104,7 +116,9 @@ class Forecast:
     def _one(self, unit: Unit, epochs: float) -> float:
         trials = unit.trials - self.trials.get(unit.key, 0)
         rounds = max(epochs - self.epochs.get(unit.key, 0), 0) + trials * int(unit.search["epochs"])
-        return rounds * len(unit.fold.train) * self._rate(_kind(unit))
+        # Starting, loading and scoring; what a fold in work has had of it is not known.
+        beside = sum(self._overheads) / len(self._overheads) if self._overheads and unit.key not in self._begun else 0.0
+        return beside + rounds * len(unit.fold.train) * self._rate(_kind(unit))
 
     def _rate(self, kind: _Kind) -> float:
         """Seconds an image and epoch; of a backbone that was not measured, by its cost beside those that were."""

@@ -162,13 +162,15 @@ def _make(options: StudyOptions, plan: Plan, jobs: Sequence[Job], found: Mapping
             key = event["key"]
             display.observe(event)
             match event["event"]:
+                case "begun":
+                    forecast.begun(key, time.monotonic())
                 case "trial":
                     forecast.trial(key, event["done"])
                 case "epoch":
                     forecast.epoch(key, event["epoch"], event["seconds"])
                 case "done" | "failed":
                     result = read_result(by_key[key].result_path, key)
-                    forecast.finished(key, result)
+                    forecast.finished(key, result, time.monotonic())
                     display.made(key, result)
 
         return Pool(processes, devices, options.out / "log.txt").run(jobs, observe, display.tick)

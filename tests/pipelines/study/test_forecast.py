@@ -71,6 +71,17 @@ def test_a_backbone_that_was_not_measured_is_guessed_by_its_size(make_unit):
     assert left.most == pytest.approx(10 * 4.1 / 0.22)
 
 
+def test_what_a_fold_takes_beside_its_epochs_is_counted_for_those_to_come(make_unit, make_result, make_cell):
+    made = forecast(make_unit("a"), make_unit("b"))
+    made.begun("a", 100.0)
+    for number in (1, 2, 3):
+        made.epoch("a", number, 1.0)
+    made.finished("a", make_result(make_cell(), "1"), 108.0)  # 3 epochs of a second in 8 seconds
+    assert made.left().most == pytest.approx(10 + 5)
+    made.begun("b", 108.0)
+    assert made.left().most == pytest.approx(10)
+
+
 def test_nothing_is_left_in_the_end(make_unit):
     made = forecast(make_unit("a"))
     made.finished("a", None)
