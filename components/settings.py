@@ -112,17 +112,17 @@ class TrainingSettings(Section):
     dropout: Fraction = 0.5
     gradient_clip: float = Field(1.0, gt=0, description="largest gradient norm")
     augmentations: Annotated[tuple[Augmentation, ...], BeforeValidator(_names)] | None = Field(
-        None, description="names with commas between them, '' for none; default: all that suit the planes"
+        None, description="names with commas between them, '' for none; default: those that keep fine detail"
     )
     processes: int = Field(1, ge=1, description="training processes; above 1 it runs under torchrun")
     seed: int = 0
 
     @property
     def chosen_augmentations(self) -> tuple[Augmentation, ...]:
-        """What is done to training images; planes that measure contrast are moved and not recoloured."""
+        """What is done to training images; see decision 55 for what is done where nothing is said."""
         if self.augmentations is not None:
             return self.augmentations
-        return GEOMETRIC if self.planes == "texture" else GEOMETRIC + PHOTOMETRIC
+        return GEOMETRIC if self.planes == "texture" else (*GEOMETRIC, "colour_jitter")
 
     @model_validator(mode="after")
     def _planes_bear_the_augmentations(self) -> Self:
@@ -299,6 +299,7 @@ PRESETS: dict[Preset, dict[str, Any]] = {
 _DETECTION: dict[str, Any] = {
     "data": {"unlabelled": True},
     "training": {
+        "augmentations": [*GEOMETRIC, *PHOTOMETRIC],
         "planes": "rgb",
         "image_size": 256,
         "epochs": 20,

@@ -44,7 +44,9 @@ def encoded(seed: int) -> bytes:
 @pytest.mark.parametrize("name", names())
 def test_a_backbone_is_trained_exported_and_served(name: str, make_bundle, tmp_path: Path) -> None:
     size = max(64, BACKBONES[name].least_size)
-    settings = TrainingSettings(backbone=name, weights="none", image_size=size, planes="rgb", epochs=1, batch_size=4)
+    settings = TrainingSettings(
+        backbone=name, weights="none", image_size=size, planes="rgb", equalisation="clahe", epochs=1, batch_size=4
+    )
     prep = input_of(settings, Weights("none"))
     model = build_classifier(name, settings.dropout, Weights("none"), seed=0)
     before = {key: value.clone() for key, value in model.state_dict().items()}

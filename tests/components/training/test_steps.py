@@ -74,6 +74,11 @@ class TestInOneProcess:
         empty, full = logits.argmax(axis=1)
         assert empty < full
 
+    @pytest.mark.parametrize("method", ["equalise", "clahe"])
+    def test_the_model_remembers_how_its_images_were_equalised(self, method: str, cultures, tmp_path: Path) -> None:
+        run(cultures, tmp_path / "out", tmp_path / "home", epochs=1, equalisation=method, planes="rgb")
+        assert read_training(tmp_path / "out").prepare == Preprocessing(size=32, equalisation=method)
+
     def test_a_fixed_rate_goes_before_that_of_the_search(self, cultures, tmp_path: Path) -> None:
         result = run(cultures, tmp_path / "out", tmp_path / "home", rate=1e-7, learning_rate=1e-3, epochs=1)
         assert result["learning_rate"] == 1e-3
