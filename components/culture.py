@@ -78,6 +78,11 @@ ABNORMAL_LABEL = "Flatten"
 ABNORMAL_MODEL = "abnormal-cells"
 
 
+def is_served(model: str) -> bool:
+    """Whether the endpoint can answer for a registered model; it cannot look for abnormal cells yet."""
+    return model != ABNORMAL_MODEL
+
+
 class Position(StrEnum):
     """The five places at which a vessel is imaged daily."""
 

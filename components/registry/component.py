@@ -34,7 +34,7 @@ def promote(
     """
     import shutil
 
-    from components.culture import ABNORMAL_MODEL
+    from components.culture import is_served
     from components.events import step
     from components.registry import steps
     from components.settings import GateSettings, load_settings
@@ -50,4 +50,4 @@ def promote(
         result["report"] = str(page)
         result["aliases"] = steps.show(name, version, own.mlflow_uri)["aliases"]
         report(result)
-    return result["passed"], result["passed"] and name != ABNORMAL_MODEL, result
+    return result["passed"], result["passed"] and is_served(name), result
