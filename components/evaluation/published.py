@@ -8,6 +8,7 @@ from components.culture import Modality
 
 NAMES = {
     "alexnet": "AlexNet",
+    "cover_net": "CoverNet",
     "efficientnet_lite0": "EfficientNet-Lite0",
     "inception_v3": "InceptionV3",
     "mobilenet_v3": "MobileNetV3",

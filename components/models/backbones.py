@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from components.errors import SettingsError
 from components.imaging import Channels
@@ -27,6 +27,9 @@ IMAGENET_STD: Channels = (0.229, 0.224, 0.225)
 # by 0.01 a step, so that after some hundred steps they would still hold ImageNet's.
 NORM_MOMENTUM = 0.1
 
+# Made by benchmarks/cover_weights.py.
+COVER_WEIGHTS = Path(__file__).with_name("cover_net.safetensors")
+
 
 @dataclass(frozen=True)
 class Backbone:
@@ -36,6 +39,8 @@ class Backbone:
         build: Makes the feature extractor, randomly initialised: images (N, 3, S, S) in, features
             (N, channels, h, w) out, for any S from ``least_size``.
         channels: Channels of the features.
+        reads_as: What becomes of the features: a ``vector`` of 2,048 and the study's head, or a map of the
+            ``cover`` whose mean falls into a band.
         least_size: Smallest side of images, in pixels, that the network can be trained on.
         auxiliary: Length of the vector that ``build``'s module gives beside the features in training, for an
             auxiliary classifier; 0 for none.
@@ -50,6 +55,7 @@ class Backbone:
 
     build: "Callable[[], nn.Module]"
     channels: int
+    reads_as: Literal["vector", "cover"] = "vector"
     least_size: int = 32
     auxiliary: int = 0
     head: tuple[str, ...] = ()
@@ -116,6 +122,12 @@ def _shufflenet_v2() -> "nn.Module":
     return _without(shufflenet_v2_x2_0(), "fc")
 
 
+def _cover_net() -> "nn.Module":
+    from components.models.cover import CoverNet
+
+    return CoverNet()
+
+
 def _efficientnet_lite0() -> "nn.Module":
     from efficientnet_lite_pytorch import EfficientNet
 
@@ -148,6 +160,14 @@ BACKBONES: dict[str, Backbone] = {
         least_size=63,
         head=("classifier.",),
         torchvision="AlexNet_Weights.IMAGENET1K_V1",
+    ),
+    "cover_net": Backbone(
+        _cover_net,
+        channels=1,
+        reads_as="cover",
+        packaged=lambda: COVER_WEIGHTS,
+        mean=(0.5, 0.5, 0.5),
+        std=(0.5, 0.5, 0.5),
     ),
     "efficientnet_lite0": Backbone(
         _efficientnet_lite0,

@@ -1,4 +1,7 @@
-"""The classifier of whole images: a backbone, a vector of 2,048, and two fully connected layers (PAPER: Method)."""
+"""The classifier of whole images: a backbone, a vector of 2,048, and two fully connected layers (PAPER: Method).
+
+A backbone that gives a map of the cover instead is read by ``components.models.cover``.
+"""
 
 from typing import Self
 
@@ -7,7 +10,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from components.culture import N_CLASSES
-from components.models.backbones import backbone
+from components.models.backbones import Backbone, backbone
+from components.models.cover import Bands, CoveredShare
 from components.models.weights import Weights, load_weights
 
 VECTOR, HIDDEN = 2048, 1024
@@ -54,16 +58,11 @@ class Classifier(nn.Module):
     training alone: in evaluation mode it does not run, and so it is not exported.
     """
 
-    def __init__(
-        self, features: nn.Module, channels: int, dropout: float, *, frozen_norm: bool, auxiliary: int = 0
-    ) -> None:
+    def __init__(self, entry: Backbone, dropout: float, *, frozen_norm: bool) -> None:
         super().__init__()
-        self.features, self.frozen_norm = features, frozen_norm
-        self.pool = AdaptiveVector(channels)
-        self.head = nn.Sequential(
-            nn.Linear(VECTOR, HIDDEN), nn.ReLU(), nn.Dropout(dropout), nn.Linear(HIDDEN, N_CLASSES)
-        )
-        self.auxiliary = nn.Linear(auxiliary, N_CLASSES) if auxiliary else None
+        self.features, self.frozen_norm = entry.build(), frozen_norm
+        self.pool, self.head = _reading(entry, dropout)
+        self.auxiliary = nn.Linear(entry.auxiliary, N_CLASSES) if entry.auxiliary else None
 
     def train(self, mode: bool = True) -> Self:
         """Switch to training, where frozen batch statistics stay as they are, or back."""
@@ -83,6 +82,13 @@ class Classifier(nn.Module):
         return self.head(self.pool(features)), self.auxiliary(branch)
 
 
+def _reading(entry: Backbone, dropout: float) -> tuple[nn.Module, nn.Module]:
+    if entry.reads_as == "cover":
+        return CoveredShare(), Bands()
+    layers = nn.Linear(VECTOR, HIDDEN), nn.ReLU(), nn.Dropout(dropout), nn.Linear(HIDDEN, N_CLASSES)
+    return AdaptiveVector(entry.channels), nn.Sequential(*layers)
+
+
 def build_classifier(name: str, dropout: float, weights: Weights, seed: int) -> Classifier:
     """Build a classifier ready to be trained.
 
@@ -98,8 +104,6 @@ def build_classifier(name: str, dropout: float, weights: Weights, seed: int) -> 
     entry = backbone(name)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = Classifier(
-            entry.build(), entry.channels, dropout, frozen_norm=weights.pretrained, auxiliary=entry.auxiliary
-        )
+        model = Classifier(entry, dropout, frozen_norm=weights.pretrained)
     load_weights(model.features, name, weights)
     return model

@@ -24,7 +24,6 @@ HALF_LENGTH = 82.0
 HALF_WIDTH = 12.5
 ROUNDED_RADIUS = 10.5
 ENLARGED_RADIUS = 52.0
-ROUNDED_SHARE = 0.015
 # At this scale a spindle is still ten pixels wide.
 WORKING_SCALE = 0.42
 # Distance, in widths of a cell, that stands for 'far from every cell'.
@@ -236,7 +235,7 @@ def grow_layer(
     floor = _Floor(coarse, habit.at(1 / step), confluence, streams, rng)
     discs = [_add_enlarged(floor) for _ in range(enlarged)]
     while floor.covered() < min(confluence, 0.97):
-        if rng.random() < ROUNDED_SHARE:
+        if rng.random() < habit.rounded:
             discs.append(_add_rounded(floor))
         else:
             _add_spindle(floor)

@@ -15,11 +15,13 @@ class Habit:
         scale: Size of the cells against the default, for the image's magnification too.
         slenderness: Length against width, 1 for the default spindle.
         evenness: How evenly the cells were seeded: 1 keeps them apart, 0 leaves clusters and gaps.
+        rounded: Share of cells that are lifted off the floor, round and bright.
     """
 
     scale: float = 1.0
     slenderness: float = 1.0
     evenness: float = 0.6
+    rounded: float = 0.015
 
     def at(self, factor: float) -> "Habit":
         """Give the same habit drawn at another magnification."""

@@ -135,7 +135,7 @@ class TestFit:
 
 def test_frozen_statistics_do_not_move_but_their_layers_learn(data: TrainingData) -> None:
     body = nn.Sequential(nn.Conv2d(3, 8, 5, stride=2), nn.BatchNorm2d(8), nn.ReLU())
-    model = Classifier(body, 8, 0.5, frozen_norm=True)
+    model = Classifier(Backbone(lambda: body, channels=8), 0.5, frozen_norm=True)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     settings = TrainingSettings(backbone="tiny", epochs=1)
     after = Fit(model, data, settings, 1e-2, Preprocessing(), ALONE, pretrained=True).run().state
