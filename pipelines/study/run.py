@@ -97,16 +97,17 @@ def _alone(out: Path) -> Iterator[None]:
     """Keep a second study out of the folder."""
     try:
         out.mkdir(parents=True, exist_ok=True)
-        with (out / ".lock").open("w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise SettingsError(
-                    f"--out '{out}': another study is at work there; wait for it, or give another folder"
-                ) from None
-            yield
+        lock = (out / ".lock").open("w")
     except OSError as error:
         raise StorageError(f"--out '{out}' cannot be written ({error.strerror}); choose another folder") from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise SettingsError(
+                f"--out '{out}': another study is at work there; wait for it, or give another folder"
+            ) from None
+        yield
 
 
 def _check(options: StudyOptions) -> None:
