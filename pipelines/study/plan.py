@@ -210,7 +210,8 @@ def _unit(options: StudyOptions, cell: Cell, fold: Fold, records: Sequence[Image
         "method": _METHOD,
         "cell": msgspec.to_builtins(cell),
         "images": [[_content(records[row], cell.task) for row in side] for side in sides],
-        "training": {name: value for name, value in plain.items() if name != "processes"},
+        # What the settings leave to the code is told as it is.
+        "training": plain | {"processes": 1, "augmentations": training.chosen_augmentations},
         "search": None if training.learning_rate else search | {"storage": None},
         "detection": detection if cell.task == Task.ABNORMAL_CELLS else None,
         "weights": _weights(cell.backbone, training.weights),
