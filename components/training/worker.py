@@ -139,7 +139,8 @@ def _record(
         "modality": job.modality,
         "learning_rate": job.learning_rate,
         "seed": job.settings.seed,
-        "settings": job.settings.model_dump(mode="json"),
+        # What was done, where the settings left it open.
+        "settings": job.settings.model_dump(mode="json") | {"augmentations": list(job.settings.chosen_augmentations)},
         "preprocessing": prep.model_dump(mode="json"),
         "weights": {"source": weights.source, "sha256": weights.sha256, "note": weights.note},
         "task": Task.CONFLUENCE if job.detection is None else Task.ABNORMAL_CELLS,

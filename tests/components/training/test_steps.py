@@ -18,7 +18,7 @@ from components.evaluation.inputs import read_training
 from components.imaging import Preprocessing, normalise
 from components.models.classifier import build_classifier
 from components.models.weights import find_weights, input_of
-from components.settings import TrainingSettings
+from components.settings import GEOMETRIC, TrainingSettings
 from components.tracking import client
 from components.training.__main__ import main
 from components.training.data import load_data
@@ -57,6 +57,7 @@ class TestInOneProcess:
             "sha256": None,
             "note": "no pretrained weights of tiny are at hand",
         }
+        assert told["settings"]["augmentations"] == list(GEOMETRIC), "what was done, not that nothing was said"
         assert result["onnx_max_abs_difference"] < 1e-4
         assert not list((tmp_path / "home").rglob("checkpoint.pt*")), "a finished fit needs no checkpoint"
         read = read_training(tmp_path / "out")
