@@ -193,7 +193,7 @@ def verdict(found: Sequence[Baseline]) -> str:
     best = max(found, key=lambda each: each.measured.value("accuracy") or 0.0)
     gain, low = best.advantage.value or 0.0, best.advantage.low
     share = f"{100 * (best.measured.value('accuracy') or 0.0):.1f} %"
-    what = f"a filter for local contrast without any training ({best.name}), which is right for {share}"
+    what = f"a filter and no network ({best.name}), which is right for {share}"
     if gain <= 0:
         return f"The network does not beat {what}: do not use it."
     if low is None or low <= 0:

@@ -74,14 +74,14 @@ def _baseline(rows: Sequence[Row]) -> Iterator[str]:
     lost = [row.label for row in networks if row.beats_baseline == "no"]
     unclear = [row.label for row in networks if row.beats_baseline == "unclear"]
     if lost:
-        yield f"{_list(lost)} {_do(lost)} not beat local contrast without any training, right for {share}."
+        yield f"{_list(lost)} {_do(lost)} not beat local contrast, a filter and no network, right for {share}."
     if unclear:
         yield (
-            f"{_list(unclear)} {_be(unclear)} above local contrast without any training ({share}), but these folds "
+            f"{_list(unclear)} {_be(unclear)} above local contrast, a filter and no network ({share}), but these folds "
             "cannot rule out chance."
         )
     if not lost and not unclear:
-        yield f"every network beats local contrast without any training, which is right for {share}."
+        yield f"every network beats local contrast, a filter and no network, right for {share}."
 
 
 def _leak(leak: Sequence[Contrast]) -> Iterator[str]:
@@ -148,7 +148,7 @@ def _share(mean: float | None, sd: float | None) -> str:
 
 
 def _adds(gain: float) -> str:
-    return f"adds {100 * gain:.1f} points of" if gain >= 0 else f"takes {100 * -gain:.1f} points off the"
+    return f"adds {100 * max(gain, 0.0):.1f} points of" if gain > -0.0005 else f"takes {100 * -gain:.1f} points off the"
 
 
 def _list(names: Sequence[str]) -> str:

@@ -97,7 +97,7 @@ def judged(make_scored, value, low, high):
 @pytest.mark.parametrize(
     ("advantage", "words"),
     [
-        ((0.12, 0.04, 0.2), "12.0 points better than a filter"),
+        ((0.12, 0.04, 0.2), "12.0 points better than a filter and no network"),
         ((0.03, -0.02, 0.08), "3.0 points better than .* cannot rule out chance"),
         ((0.03, None, None), "cannot rule out chance"),
         ((0.0, -0.1, 0.1), "does not beat a filter .* do not use it"),

@@ -31,7 +31,7 @@ def test_a_network_that_does_not_beat_the_baseline_is_named(make_cell, make_stud
         make_cell("resnet50"): [0.9, 0.5, 0.9],
     }
     study = make_study(folds)
-    assert said(study, "Vision Transformer and AlexNet do not beat local contrast without any training", "70.0 %")
+    assert said(study, "Vision Transformer and AlexNet do not beat local contrast, a filter and no network", "70.0 %")
     assert said(study, "ResNet50 is above", "cannot rule out chance")
     good = make_study({make_cell("local_contrast"): [0.5, 0.5, 0.5], make_cell("resnet50"): [0.9, 0.91, 0.92]})
     assert said(good, "every network beats local contrast", "50.0 %")
