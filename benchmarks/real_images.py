@@ -10,7 +10,7 @@ In the same five folds, stratified by class with whole groups held out, and with
                standardised, and a logistic regression; the image size and C are chosen by
                cross-validation over groups inside the training folds, on all of which it is then fitted
     contrast   the share of pixels with local contrast above a threshold, chosen on the training folds
-    product    what `mscflow run` trains: the learning rate is searched, the epoch and the temperature are
+    product    what `mscflow run` trains with its settings: the learning rate is searched, the epoch and temperature are
                chosen on the validation part, which is cut from the training folds
 
 On 179 images and 2 free cores it takes about six minutes, `--rate 1e-3` (no search) three.
@@ -44,7 +44,7 @@ from components.evaluation.metrics import measure, predicted_classes
 from components.imaging import Preprocessing, arrange, decode, normalise, probabilities
 from components.models.classifier import build_classifier
 from components.models.weights import find_weights, input_of
-from components.settings import SearchSettings, TrainingSettings
+from components.settings import SearchSettings, TrainingSettings, load_settings
 from components.training.data import Part, TrainingData
 from components.training.fit import Fit
 from components.training.ranks import join_ranks
@@ -113,10 +113,9 @@ def frozen_features(images: Images) -> Method:
             ]
             return float(np.concatenate(hits).mean())
 
-        tried = [
-            (right(each, strength), number, strength) for number, each in enumerate(features) for strength in STRENGTHS
-        ]
-        _, number, strength = max(tried)
+        tried = [(number, strength) for number in range(len(features)) for strength in STRENGTHS]
+        # Of equally good ones the first: the smallest images, the strongest regularisation.
+        number, strength = max(tried, key=lambda each: right(features[each[0]], each[1]))
         model = _regression(features[number][train], images.truth[train], strength)
         result = np.zeros((len(test), 4))
         result[:, model.classes_ - 1] = model.predict_proba(features[number][test])
@@ -223,25 +222,21 @@ def show(title: str, results: dict[str, dict[str, Any]]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, nargs="?", default=os.environ.get("MSCFLOW_REAL_DATA"))
-    parser.add_argument("--backbone", default=TrainingSettings().backbone)
-    parser.add_argument("--planes", choices=("texture", "rgb"), default=TrainingSettings().planes)
-    parser.add_argument("--weights", default=TrainingSettings().weights)
-    parser.add_argument("--epochs", type=int, default=TrainingSettings().epochs)
+    parser.add_argument("--backbone")
+    parser.add_argument("--planes", choices=("texture", "rgb"))
+    parser.add_argument("--weights")
+    parser.add_argument("--epochs", type=int)
     parser.add_argument("--rate", type=float, help="learning rate; default: searched in each fold")
     parser.add_argument("--seed", type=int, default=0, help="of the training")
     parser.add_argument("--json", type=Path, help="file that gets the figures")
     given = parser.parse_args()
     if given.folder is None:
         parser.error("give the folder of the images, or set MSCFLOW_REAL_DATA")
-    settings = TrainingSettings(
-        backbone=given.backbone,
-        planes=given.planes,
-        weights=given.weights,
-        epochs=given.epochs,
-        patience=max(given.epochs, TrainingSettings().patience),
-        learning_rate=given.rate,
-        seed=given.seed,
-    )
+    training = {"learning_rate": given.rate} | {
+        name: getattr(given, name) for name in ("backbone", "planes", "weights", "epochs", "seed")
+    }
+    chosen = load_settings(training=training)
+    settings = chosen.training
     images = read(Path(given.folder))
     cuts = {"five folds": make_folds(images.records)}
     if len({record.source for record in images.records}) > 1:
@@ -252,7 +247,7 @@ def main() -> None:
         methods = {
             "features": frozen_features(images),
             "contrast": local_contrast(images),
-            "product": product(images, settings, SearchSettings(), Path(home)),
+            "product": product(images, settings, chosen.search, Path(home)),
         }
         for title, folds in cuts.items():
             found[title] = {name: figures(images, folds, method) for name, method in methods.items()}

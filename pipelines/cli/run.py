@@ -22,8 +22,8 @@ def _settings_options(command: Command) -> Command:
         click.option("--preset", help="How much work: quick (default), standard or paper."),
         click.option(
             "--backbone",
-            help="Network: cover_net (default), alexnet, efficientnet_lite0, inception_v3, mobilenet_v3, resnet50, "
-            "shufflenet_v2 or vit.",
+            help="Network: cover_net (default of quick), alexnet, efficientnet_lite0, inception_v3, mobilenet_v3, "
+            "resnet50, shufflenet_v2 or vit.",
         ),
         click.option("--weights", help="'auto', 'none', 'torchvision' or a local weights file."),
         click.option("--port", type=int, help="Port of the endpoint's REST protocols; default 8080."),

@@ -108,3 +108,10 @@ def test_the_tracking_server_of_mlflow_s_own_variable_is_used(monkeypatch: pytes
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1")
     assert load_settings().mlflow_uri == "http://127.0.0.1:1"
     assert load_settings(tracking_uri="http://127.0.0.1:2").mlflow_uri == "http://127.0.0.1:2"
+
+
+def test_the_quick_preset_maps_the_cover_where_no_other_layers_veil_it() -> None:
+    assert load_settings().training.backbone == "cover_net"
+    assert load_settings(modality="multi_stack").training.backbone == "efficientnet_lite0"
+    assert load_settings(task="abnormal_cells").training.backbone == "efficientnet_lite0"
+    assert load_settings(training={"backbone": "vit"}).training.backbone == "vit"
