@@ -4,7 +4,8 @@ Pure: answers and settings in, a verdict out. Not knowing is not passing: a rule
 be computed refuses, unless its bound allows anything.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import msgspec
 import numpy as np
@@ -82,6 +83,25 @@ def judge(challenger: Scored, champion: Scored | None, settings: GateSettings) -
         raise DataError("the test part holds no images, so no model can be judged; make a new split")
     rules = [*_floors(challenger, settings), _not_worse(challenger, champion, settings)]
     reasons = tuple(_reason(rule) for rule in rules if not rule.passed)
+    return conclude(rules, reasons, challenger, champion)
+
+
+class Judged(Protocol):
+    """A model's answers, of whatever kind, for some images."""
+
+    @property
+    def model(self) -> str:
+        """Digest of the model."""
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """The split group of each image."""
+
+    def __len__(self) -> int: ...
+
+
+def conclude(rules: Sequence[Rule], reasons: tuple[str, ...], challenger: Judged, champion: Judged | None) -> Verdict:
+    """Put rules, and a sentence for each that refused, together as the verdict on a model."""
     return Verdict(
         passed=not reasons,
         reasons=reasons,

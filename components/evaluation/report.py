@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import jinja2
 from markupsafe import Markup
@@ -13,7 +13,7 @@ from markupsafe import Markup
 from components.culture import CLASSES, ConfluenceClass
 from components.evaluation import plots
 from components.evaluation.baseline import verdict as baseline_verdict
-from components.evaluation.evidence import Answer, Evidence, Slice
+from components.evaluation.evidence import Answer, Evidence
 from components.evaluation.gates import Verdict
 from components.evaluation.metrics import Figure
 
@@ -100,7 +100,7 @@ def render_report(
             lines=_LINES,
             class_lines=_CLASS_LINES,
             tiles=[line for line in _LINES if line.name in _TILES],
-            slices=_by_field(evidence.slices),
+            slices=by_field(evidence.slices),
             pictures=[(evidence.answers[picture.answer], picture.uri) for picture in evidence.sheet],
             baseline_verdict=baseline_verdict(evidence.baselines),
             few_groups=evidence.measured.groups < FEW_GROUPS,
@@ -140,8 +140,20 @@ def _answered(evidence: Evidence) -> dict[str, int]:
     return {"n": len(given), "right": sum(each.truth == each.predicted for each in given)}
 
 
-def _by_field(slices: Iterable[Slice]) -> dict[str, list[Slice]]:
-    fields: dict[str, list[Slice]] = {}
+class OfField(Protocol):
+    """A slice of the test images, whatever its figures."""
+
+    @property
+    def field(self) -> str:
+        """What its images share a value of."""
+
+
+Of = TypeVar("Of", bound=OfField)
+
+
+def by_field(slices: Iterable[Of]) -> dict[str, list[Of]]:
+    """Sort slices by their field."""
+    fields: dict[str, list[Of]] = {}
     for each in slices:
         fields.setdefault(each.field, []).append(each)
     return fields

@@ -98,12 +98,17 @@ def scored(
         paths=tuple(record.path for record in records),
         sha256s=tuple(record.sha256 for record in records),
         groups=tuple(record.split_group for record in records),
-        slices={field: tuple(_text(getattr(record, field)) for record in records) for field in SLICE_FIELDS},
+        slices=slices_of(records),
         truth=labels(records),
         logits=logits,
         temperature=temperature,
         majority_class=majority_class,
     )
+
+
+def slices_of(records: Sequence[ImageRecord]) -> dict[str, tuple[str, ...]]:
+    """Give each image's value of each field of ``SLICE_FIELDS`` as text; '' where unknown."""
+    return {field: tuple(_text(getattr(record, field)) for record in records) for field in SLICE_FIELDS}
 
 
 def images_of(parts: dict[str, list[ImageRecord]], part: str, split_id: str) -> list[ImageRecord]:

@@ -4,7 +4,7 @@ import numpy as np
 
 from components.errors import DataError
 from components.evaluation.detector.scored import BoxScored
-from components.evaluation.gates import Rule, Verdict, compare
+from components.evaluation.gates import Rule, Verdict, compare, conclude
 from components.evaluation.resampling import Interval, draws, group_index, percentile_interval
 from components.settings import GateSettings
 
@@ -35,15 +35,7 @@ def judge_detector(challenger: BoxScored, champion: BoxScored | None, settings: 
         _not_worse(challenger, champion, settings),
     ]
     reasons = tuple(_reason(rule, challenger) for rule in rules if not rule.passed)
-    return Verdict(
-        passed=not reasons,
-        reasons=reasons,
-        rules=tuple(rules),
-        challenger=challenger.model,
-        champion=champion.model if champion else None,
-        n=len(challenger),
-        groups=len(set(challenger.groups)),
-    )
+    return conclude(rules, reasons, challenger, champion)
 
 
 def _rule(name: str, figure: float | None, relation: str, bound: float, note: str = "") -> Rule:

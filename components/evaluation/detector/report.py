@@ -1,6 +1,6 @@
 """The report of a detector: one HTML file that needs no scripts and no network."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -8,9 +8,9 @@ from markupsafe import Markup
 
 from components.evaluation.detection import PAPER_SCORE
 from components.evaluation.detector import plots
-from components.evaluation.detector.evidence import DetectorEvidence, Slice
+from components.evaluation.detector.evidence import DetectorEvidence
 from components.evaluation.gates import Verdict
-from components.evaluation.report import FEW_GROUPS, page_environment
+from components.evaluation.report import FEW_GROUPS, by_field, page_environment
 
 TEMPLATE = "detector.html.j2"
 
@@ -78,7 +78,7 @@ def render_detector_report(
             paper_lines=_PAPER_LINES,
             paper_score=PAPER_SCORE,
             tiles=[line for line in _LINES if line.name in _TILES],
-            slices=_by_field(evidence.slices),
+            slices=by_field(evidence.slices),
             pictures=[(answers[picture.answer], picture) for picture in evidence.sheet],
             few_groups=evidence.measured.groups < FEW_GROUPS,
             plots=_plots(evidence),
@@ -104,10 +104,3 @@ def _plots(evidence: DetectorEvidence) -> dict[str, Markup]:
         drawn["loss"] = plots.loss_plot(evidence.history, evidence.best_epoch)
         drawn["progress"] = plots.progress_plot(evidence.history, evidence.best_epoch)
     return drawn
-
-
-def _by_field(slices: Iterable[Slice]) -> dict[str, list[Slice]]:
-    fields: dict[str, list[Slice]] = {}
-    for each in slices:
-        fields.setdefault(each.field, []).append(each)
-    return fields

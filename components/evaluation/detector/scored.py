@@ -18,7 +18,7 @@ from components.errors import IntegrityError
 from components.evaluation.detection import measure_detections
 from components.evaluation.metrics import Measured
 from components.evaluation.resampling import RESAMPLES, Floats, Integers
-from components.evaluation.scoring import SLICE_FIELDS, images_of, open_session
+from components.evaluation.scoring import images_of, open_session, slices_of
 from components.imaging import Preprocessing, normalise
 from components.storage import open_store
 
@@ -197,14 +197,10 @@ def box_scored(
         paths=tuple(record.path for record in records),
         sha256s=tuple(record.sha256 for record in records),
         groups=tuple(record.split_group for record in records),
-        slices={field: tuple(_text(getattr(record, field)) for record in records) for field in SLICE_FIELDS},
+        slices=slices_of(records),
         positive=positive,
         truth=truth,
         found=found,
         threshold=threshold,
         iou=iou,
     )
-
-
-def _text(value: object) -> str:
-    return "" if value is None else str(value)

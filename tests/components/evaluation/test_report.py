@@ -1,5 +1,4 @@
 import re
-from html.parser import HTMLParser
 
 import matplotlib as mpl
 import msgspec
@@ -11,42 +10,9 @@ from components.evaluation.evidence import Search, Trial
 from components.evaluation.gates import judge
 from components.evaluation.report import render_report, write_report
 from components.settings import GateSettings
+from tests.pages import Page
 
-VOID = {"meta", "br", "img", "link", "hr", "input"}
 HOSTILE = "<script>alert('1')</script>\"><img src=x onerror=alert(2)>&amp;.png"
-
-
-class Page(HTMLParser):
-    """A page's elements and texts; unbalanced tags are errors."""
-
-    def __init__(self, html):
-        super().__init__()
-        self.open, self.tags, self.attributes, self.words = [], [], [], []
-        self.feed(html)
-        self.close()
-        assert self.open == []
-
-    def handle_starttag(self, tag, attrs):
-        self.handle_startendtag(tag, attrs)
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag, attrs):
-        self.tags.append(tag)
-        self.attributes += [(tag, name, value) for name, value in attrs]
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag, f"</{tag}> closes another element at {self.getpos()}"
-
-    def handle_data(self, data):
-        self.words.append(data)
-
-    @property
-    def text(self):
-        return re.sub(r"\s+", " ", " ".join(self.words))
-
-    def values(self, attribute):
-        return [value for _, name, value in self.attributes if name == attribute]
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,5 @@
 import json
 import re
-from html.parser import HTMLParser
 from pathlib import Path
 
 import matplotlib as mpl
@@ -10,38 +9,9 @@ import pytest
 from components.culture import Modality, Task
 from components.errors import StorageError
 from pipelines.study.report import render, write_all
+from tests.pages import Page
 
-VOID = {"meta", "br", "img", "link", "hr", "input"}
 HOSTILE = "<script>alert('1')</script>\"><img src=x onerror=alert(2)>"
-
-
-class Page(HTMLParser):
-    """A page's tags and ids; unbalanced tags are errors."""
-
-    def __init__(self, html):
-        super().__init__()
-        self.open, self.tags, self.ids, self.links, self.words = [], [], [], [], []
-        self.feed(html)
-        self.close()
-        assert self.open == []
-
-    def handle_starttag(self, tag, attrs):
-        self.handle_startendtag(tag, attrs)
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag, attrs):
-        known = dict(attrs)
-        self.tags.append(tag)
-        self.ids += [known["id"]] if "id" in known else []
-        self.links += [value for name, value in attrs if name in ("href", "src", "xlink:href")]
-
-    def handle_endtag(self, tag):
-        if tag not in VOID:
-            assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        self.words.append(data)
 
 
 @pytest.fixture(scope="module")
