@@ -12,7 +12,7 @@ from components import tracking
 from components.datasets.splits import load_split
 from components.datasets.versions import DataRepository
 from components.errors import InputError, IntegrityError, RegistryError
-from components.evaluation.scored import Scored
+from components.evaluation.judging import AnyScored
 from components.registry import promotion
 from components.registry.promotion import Exam, Override, promote, rollback, settle, withdraw
 from components.registry.versions import ModelVersion, Registry
@@ -380,12 +380,12 @@ class SlowExam(Exam):
 
     meanwhile: Callable[[], object] | None = None
 
-    def score(self, registry: Registry, version: ModelVersion) -> Scored:
+    def score(self, registry: Registry, version: ModelVersion, rival: AnyScored | None = None) -> AnyScored:
         marker = self.home / "happened"
         if self.meanwhile is not None and not marker.exists():
             marker.touch()
             self.meanwhile()
-        return super().score(registry, version)
+        return super().score(registry, version, rival)
 
 
 @pytest.mark.slow

@@ -1,6 +1,3 @@
-import os
-import signal
-
 import psutil
 import pytest
 
@@ -32,28 +29,35 @@ def job(tmp_path, make_cell):
     )
 
 
+@pytest.fixture
+def workers():
+    """Gives the processes begun since; servers that other tests share are children too."""
+    before = set(psutil.Process().children())
+    return lambda: [child for child in psutil.Process().children() if child not in before]
+
+
 def run(job, tmp_path, observe, tick=lambda: None):
     return Pool(1, [], tmp_path / "log.txt").run([job], observe, tick)
 
 
-def test_what_every_fold_would_fail_by_ends_the_study_with_its_own_words_and_code(job, tmp_path):
+def test_what_every_fold_would_fail_by_ends_the_study_with_its_own_words_and_code(job, tmp_path, workers):
     events = []
     with pytest.raises(Failed, match=r"single_stack-shufflenet_v2-grouped, fold 1: .*missing") as caught:
         run(job, tmp_path, events.append)
     assert caught.value.exit_code == 2
     assert [event["event"] for event in events] == ["begun"]
-    assert not psutil.Process().children()
+    assert not workers()
 
 
-def test_a_worker_that_is_killed_is_told_and_none_is_left(job, tmp_path):
+def test_a_worker_that_is_killed_is_told_and_none_is_left(job, tmp_path, workers):
     def kill():
         # The first tick comes while the worker still loads its libraries.
-        os.kill(psutil.Process().children()[0].pid, signal.SIGKILL)
+        workers()[0].kill()
 
     with pytest.raises(Failed, match=r"was killed by signal 9 \(out of memory\?\); what it finished is kept") as caught:
         run(job, tmp_path, lambda _: None, kill)
     assert caught.value.exit_code == 1
-    assert not psutil.Process().children()
+    assert not workers()
 
 
 def test_workers_share_the_gpus_in_turn_and_have_a_thread_each_without_any(tmp_path):
