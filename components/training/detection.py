@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -106,24 +107,9 @@ def fit_detector(
         SettingsError: if the backbone cannot look at several scales, or no learning rate is given.
     """
     weights = weights or find_weights(settings.backbone, settings.weights)
-    if ranks is None:
-        with join_ranks() as own:
-            return _fit(train, validation, settings, detection, weights, own, checkpoint, on_epoch)
-    return _fit(train, validation, settings, detection, weights, ranks, checkpoint, on_epoch)
-
-
-def _fit(
-    train: BoxedPart,
-    validation: BoxedPart,
-    settings: TrainingSettings,
-    detection: DetectionSettings,
-    weights: Weights,
-    ranks: Ranks,
-    checkpoint: Checkpoint | None,
-    on_epoch: Callable[[Epoch], None],
-) -> FittedDetector:
-    fit = make_fit(train, validation, settings, detection, weights, ranks)
-    result = fit.run(checkpoint, on_epoch)
+    with join_ranks() if ranks is None else nullcontext(ranks) as shared:
+        fit = make_fit(train, validation, settings, detection, weights, shared)
+        result = fit.run(checkpoint, on_epoch)
     fit.model.load_state_dict(result.state)
     return FittedDetector(fit.model.eval(), fit.eye.preprocessing, detection, result)
 

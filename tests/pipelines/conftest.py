@@ -3,7 +3,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -60,6 +60,15 @@ def mscflow() -> Callable[..., Done]:
         return Done(done.returncode, done.stdout, done.stderr)
 
     return run
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory, mscflow: Callable[..., Done]) -> Iterator[Path]:
+    """A folder with 60 simulated images in ``cultures``; an endpoint that its runs leave serving is stopped."""
+    folder = tmp_path_factory.mktemp("lab")
+    assert mscflow("data", "simulate", "cultures", "--images", 60, "--size", 64, cwd=folder).code == 0
+    yield folder
+    mscflow("serve", "--stop", cwd=folder)
 
 
 @pytest.fixture(scope="module")

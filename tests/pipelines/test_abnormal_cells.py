@@ -12,13 +12,6 @@ NO_FLOORS = ["gate.min_recall=0", "gate.max_false_discovery=1", "gate.min_averag
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory, mscflow):
-    folder = tmp_path_factory.mktemp("lab")
-    assert mscflow("data", "simulate", "cultures", "--images", 60, "--size", 64, cwd=folder).code == 0
-    return folder
-
-
-@pytest.fixture(scope="module")
 def run(place, mscflow):
     def call(*arguments):
         return mscflow(

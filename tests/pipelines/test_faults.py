@@ -26,14 +26,6 @@ OTHER_PORTS = ["--port", 0, "--grpc-port", 0]  # than those of the endpoint that
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory, mscflow):
-    folder = tmp_path_factory.mktemp("faults")
-    assert mscflow("data", "simulate", "cultures", "--images", 60, "--size", 64, cwd=folder).code == 0
-    yield folder
-    mscflow("serve", "--stop", cwd=folder)
-
-
-@pytest.fixture(scope="module")
 def small_run(ports):
     return ["run", "--data", "cultures", *SMALL, *NO_FLOORS, *ports]
 

@@ -20,14 +20,6 @@ TIMEOUT = 280
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory, mscflow):
-    folder = tmp_path_factory.mktemp("lab")
-    assert mscflow("data", "simulate", "cultures", "--images", 60, "--size", 64, cwd=folder).code == 0
-    yield folder
-    mscflow("serve", "--stop", cwd=folder)
-
-
-@pytest.fixture(scope="module")
 def run(place, ports, mscflow):
     def call(*arguments):
         return mscflow("run", "--data", "cultures", *SMALL, *ports, "--json", *arguments, cwd=place, timeout=TIMEOUT)

@@ -32,13 +32,6 @@ TIMEOUT = 240
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory, mscflow):
-    folder = tmp_path_factory.mktemp("lab")
-    assert mscflow("data", "simulate", "cultures", "--images", 60, "--size", 64, cwd=folder).code == 0
-    return folder
-
-
-@pytest.fixture(scope="module")
 def whole(place, mscflow):
     done = mscflow("study", *SMALL, "--protocol", "both", "--out", "whole", "--json", cwd=place, timeout=TIMEOUT)
     assert done.code == 0, done.err
