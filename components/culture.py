@@ -76,6 +76,8 @@ class Task(StrEnum):
 # The study's label of an abnormal (enlarged, flattened) cell, and the model that finds them.
 ABNORMAL_LABEL = "Flatten"
 ABNORMAL_MODEL = "abnormal-cells"
+# What the endpoint calls all its models together: one image, one answer.
+CULTURE_MODEL = "culture"
 
 
 def is_served(model: str) -> bool:
