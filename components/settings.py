@@ -15,7 +15,17 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
@@ -210,6 +220,19 @@ class ServingSettings(Section):
     max_pixels: int = Field(100_000_000, ge=1, description="pixels of one image, checked before it is decoded")
     max_images: int = Field(32, ge=1, description="images that one request may hold")
     start_timeout: float = Field(120.0, gt=0, description="seconds that the endpoint may take to get ready")
+    feedback_rate: Fraction = Field(0.0, description="share of the answered requests that is kept for retraining")
+    feedback_store: str = Field(
+        "", validate_default=True, description="object store that keeps them: a folder or s3://bucket/prefix"
+    )
+    feedback_keep_days: int = Field(90, ge=1, description="days after which they are deleted")
+    feedback_queue: int = Field(64, ge=1, description="of them, those that may wait to be written; more are dropped")
+
+    @field_validator("feedback_store")
+    @classmethod
+    def _feedback_goes_somewhere(cls, store: str, given: ValidationInfo) -> str:
+        if given.data.get("feedback_rate") and not store:
+            raise ValueError("give a folder or s3://bucket/prefix, as feedback_rate is above 0")
+        return store
 
 
 def _absolute(path: Path) -> Path:
