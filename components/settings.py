@@ -351,8 +351,11 @@ DETECTION_PRESETS: dict[Preset, dict[str, Any]] = {
 class _Environment(EnvSettingsSource):
     """The MSCFLOW_* environment; a variable that belongs to no setting is refused, not ignored."""
 
-    # Read by other parts than the settings: the event file of a running step.
-    NOT_SETTINGS = frozenset({"MSCFLOW_EVENTS", "MSCFLOW_CONFIG", "MSCFLOW_REAL_DATA", "MSCFLOW_PYTHON"})
+    # Read by other parts than the settings: the event file of a running step, what the endpoint's clients show it.
+    NOT_SETTINGS = frozenset(
+        {"MSCFLOW_EVENTS", "MSCFLOW_CONFIG", "MSCFLOW_REAL_DATA", "MSCFLOW_PYTHON"}
+        | {"MSCFLOW_TOKEN", "MSCFLOW_CA", "MSCFLOW_CERTIFICATE", "MSCFLOW_KEY"}
+    )
 
     def __call__(self) -> dict[str, Any]:
         fields = self.settings_cls.model_fields

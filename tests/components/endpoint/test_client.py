@@ -119,7 +119,7 @@ def test_refusals_become_errors(server: Scripted, answer: Any, kind: type[Except
 
 def test_one_bad_image_does_not_end_a_stream(server: Scripted) -> None:
     server.script = [(400, {"error": "no JPEG", "reason": "unreadable"}, {}), GOOD]
-    with Client(f"http://127.0.0.1:{server.server_port}") as client:
+    with Client(f"http://127.0.0.1:{server.server_port}", at_once=1) as client:
         first, second = client.stream("m", [("bad", b""), ("good", b"x")])
     assert (first.name, first.prediction, str(first.error)) == ("bad", None, "bad: no JPEG")
     assert second.prediction.name == "subculture"
