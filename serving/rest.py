@@ -25,6 +25,7 @@ from kserve.protocol.rest.v2_endpoints import V2Endpoints
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
+from serving import openapi
 from serving.loaded import Limits
 from serving.model import Answer, Repository
 from serving.protocol import V1Body, V2Body, encode_v1, encode_v2
@@ -90,6 +91,7 @@ class Rest(RESTServer):
         app, v2 = self._app, V2Endpoints(self.dataplane)
         app.add_api_route("/", self.dataplane.live, methods=["GET"])
         app.add_api_route("/metrics", metrics_handler, methods=["GET"])
+        app.add_api_route("/openapi.json", openapi.answer, methods=["GET"], response_model=None)
         app.add_api_route("/v1/models", v2.models, methods=["GET"])
         app.add_api_route("/v1/models/{model_name}", self.describe, methods=["GET"], response_model=None)
         app.add_api_route("/v1/models/{model_name}:predict", self.predict_v1, methods=["POST"], response_model=None)
