@@ -13,8 +13,8 @@ from kserve.protocol.grpc.server import GRPCServer
 from kserve.protocol.grpc.servicer import InferenceServicer
 
 from components.errors import EndpointUnavailable
-from serving.loaded import Limits
 from serving.model import Answer, Repository
+from serving.pictures import Limits
 from serving.protocol import GrpcBody, encode_v2
 from serving.refusals import Refusal, SwitchedOff
 from serving.rest import log_answer
@@ -42,8 +42,7 @@ class _Servicer(InferenceServicer):
         return messages.ServerReadyResponse(ready=self._repository.why_not_ready() is None)
 
     async def ModelReady(self, request: Any, context: Any) -> Any:
-        model = self._repository.require(request.name)
-        return messages.ModelReadyResponse(ready=model.current is not None)
+        return messages.ModelReadyResponse(ready=self._repository.require(request.name).answers)
 
     async def ModelMetadata(self, request: Any, context: Any) -> Any:
         self._repository.require(request.name)
@@ -56,7 +55,7 @@ class _Servicer(InferenceServicer):
             found = await self._data_plane.infer(model_name=request.model_name, request=GrpcBody(request))
         answer: Answer = found[0]
         log_answer(headers.get("x-request-id") or uuid.uuid4().hex, "ModelInfer", answer, started)
-        return encode_v2(answer.images, answer.predictions).to_grpc()
+        return encode_v2(answer.model, answer.version, answer.images, answer.predictions).to_grpc()
 
     async def RepositoryModelLoad(self, request: Any, context: Any) -> Any:
         raise SwitchedOff("models are not loaded over the network; deploy them with mscflow", reason="switched_off")

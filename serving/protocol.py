@@ -10,15 +10,24 @@ import re
 import struct
 import uuid
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from itertools import accumulate
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import msgspec
 import numpy as np
 from kserve import InferOutput, InferResponse
 from kserve.protocol.infer_type import RequestedOutput
 
-from components.endpoint.prediction import Prediction
+from components.culture import Modality
+from components.endpoint.prediction import (
+    AnyPrediction,
+    CellsPrediction,
+    CulturePrediction,
+    Prediction,
+    answer_type,
+)
 from serving.refusals import Refusal, TooLarge
 
 if TYPE_CHECKING:
@@ -29,12 +38,17 @@ T = TypeVar("T")
 INPUT_NAME = "image"
 V1_EXAMPLE = '{"instances": [{"image": {"b64": "..."}}]}'
 V2_EXAMPLE = '{"inputs": [{"name": "image", "datatype": "BYTES", "shape": [1], "data": ["..."]}]}'
+MODALITY_NAME = "modality"
 INPUT_TYPES = [{"name": INPUT_NAME, "datatype": "BYTES", "shape": [-1]}]
-OUTPUT_TYPES = [
-    {"name": "prediction", "datatype": "BYTES", "shape": [-1]},
-    {"name": "class", "datatype": "INT32", "shape": [-1]},
-    {"name": "probabilities", "datatype": "FP32", "shape": [-1, 4]},
-]
+# The count of abnormal cells where nothing looked for them.
+NOT_LOOKED_FOR = -1
+_DTYPES: dict[str, Any] = {"prediction": object, "class": np.int32, "probabilities": np.float32, "count": np.int32}
+_OUTPUT_TYPES = {
+    "prediction": {"name": "prediction", "datatype": "BYTES", "shape": [-1]},
+    "class": {"name": "class", "datatype": "INT32", "shape": [-1]},
+    "probabilities": {"name": "probabilities", "datatype": "FP32", "shape": [-1, 4]},
+    "count": {"name": "count", "datatype": "INT32", "shape": [-1]},
+}
 
 
 @dataclass(frozen=True)
@@ -43,12 +57,14 @@ class Images:
 
     Attributes:
         images: Encoded images.
+        modalities: Of each image; None where the request does not say.
         request_id: Given by the client, or made up where it gave none.
         outputs: Names of the output tensors wanted; None for all.
         binary: Whether output tensors go as raw bytes over REST; over gRPC they always do.
     """
 
     images: list[bytes]
+    modalities: list[Modality | None]
     request_id: str
     outputs: list[RequestedOutput] | None = None
     binary: bool = False
@@ -76,6 +92,7 @@ class _B64(msgspec.Struct):
 class _Instance(msgspec.Struct):
     image: _B64 | str | None = None
     b64: str | None = None
+    modality: str | None = None
 
 
 class _V1(msgspec.Struct):
@@ -106,6 +123,15 @@ _v1_decoder = msgspec.json.Decoder(_V1)
 _v2_decoder = msgspec.json.Decoder(_V2)
 
 
+class _Tensor(NamedTuple):
+    """An input of the v2 protocol; its elements are text from JSON, or bytes."""
+
+    name: str
+    datatype: str
+    shape: list[int]
+    elements: Sequence[str | bytes]
+
+
 @dataclass(frozen=True)
 class V1Body(Body):
     """``{"instances": [{"image": {"b64": "..."}}]}``; an instance may also be ``{"b64": "..."}``."""
@@ -116,12 +142,13 @@ class V1Body(Body):
         """Read it; see ``Body.images``."""
         instances = _decode_json(_v1_decoder, self.body, V1_EXAMPLE).instances
         _check_count(len(instances), most, "instances")
-        return Images([_instance_image(item, index) for index, item in enumerate(instances)], uuid.uuid4().hex)
+        images = [_instance_image(item, index) for index, item in enumerate(instances)]
+        return Images(images, [_modality(item.modality) for item in instances], uuid.uuid4().hex)
 
 
 @dataclass(frozen=True)
 class V2Body(Body):
-    """One BYTES tensor of base64 text in JSON, or of raw bytes behind the JSON.
+    """A BYTES tensor of base64 text in JSON, or of raw bytes behind the JSON.
 
     Attributes:
         json_length: Bytes of the JSON, where raw bytes follow (header ``Inference-Header-Content-Length``).
@@ -135,15 +162,14 @@ class V2Body(Body):
         text, raw = self._parts()
         request = _decode_json(_v2_decoder, text, V2_EXAMPLE)
         _check_inputs([(item.name, item.datatype) for item in request.inputs])
-        tensor = request.inputs[0]
-        images = self._elements(tensor, raw)
-        _check_shape(tensor.shape, len(images))
-        _check_count(len(images), most, "images")
+        parameters = request.parameters or {}
+        images, modalities = _asked(self._tensors(request.inputs, raw), parameters.get(MODALITY_NAME), most)
         return Images(
             images,
+            modalities,
             request.id or uuid.uuid4().hex,
             [RequestedOutput(item.name, item.parameters) for item in request.outputs or ()] or None,
-            bool((request.parameters or {}).get("binary_data_output", False)),
+            bool(parameters.get("binary_data_output", False)),
         )
 
     def _parts(self) -> tuple[bytes, bytes]:
@@ -157,23 +183,29 @@ class V2Body(Body):
             )
         return self.body[:length], self.body[length:]
 
-    def _elements(self, tensor: _V2Input, raw: bytes) -> list[bytes]:
-        size = tensor.parameters.get("binary_data_size")
-        if tensor.data is not None:
-            if raw:
-                raise Refusal(f"{len(raw)} bytes follow the JSON, but '{INPUT_NAME}' has its data in the JSON")
-            texts = [text for item in tensor.data for text in ([item] if isinstance(item, str) else item)]
-            return [_from_base64(text, f"image {index + 1}") for index, text in enumerate(texts)]
-        if size is None:
-            raise Refusal(f"the input '{INPUT_NAME}' has no data; send {V2_EXAMPLE} with the image as base64")
-        if size != len(raw):
-            raise Refusal(f"binary_data_size is {str(size)[:20]}, but {len(raw)} bytes follow the JSON")
-        return [_raw_or_base64(item) for item in _split_bytes_tensor(raw)]
+    def _tensors(self, inputs: list[_V2Input], raw: bytes) -> list[_Tensor]:
+        """Give each input its data: from the JSON, or in their order from the bytes behind it."""
+        sizes = [item.parameters.get("binary_data_size", 0) if item.data is None else 0 for item in inputs]
+        if not all(isinstance(size, int) and size >= 0 for size in sizes) or sum(sizes) != len(raw):
+            said = ", ".join(str(size)[:20] for size in sizes[:5])
+            raise Refusal(f"binary_data_size is {said}, but {len(raw)} bytes follow the JSON")
+        ends = list(accumulate(sizes))
+        return [
+            _Tensor(item.name, item.datatype, item.shape, self._elements(item, raw[end - size : end]))
+            for item, size, end in zip(inputs, sizes, ends, strict=True)
+        ]
+
+    def _elements(self, item: _V2Input, raw: bytes) -> Sequence[str | bytes]:
+        if item.data is not None:
+            return [text for each in item.data for text in ([each] if isinstance(each, str) else each)]
+        if "binary_data_size" not in item.parameters:
+            raise Refusal(f"the input '{item.name[:50]}' has no data; send {V2_EXAMPLE} with the image as base64")
+        return _split_bytes_tensor(raw)
 
 
 @dataclass(frozen=True)
 class GrpcBody(Body):
-    """One BYTES tensor of raw bytes or base64 text, in ``contents`` or ``raw_input_contents``."""
+    """A BYTES tensor of raw bytes or base64 text, in ``contents`` or ``raw_input_contents``."""
 
     request: "ModelInferRequest"
 
@@ -181,51 +213,90 @@ class GrpcBody(Body):
         """Read it; see ``Body.images``."""
         request = self.request
         _check_inputs([(item.name, item.datatype) for item in request.inputs])
-        tensor, raw = request.inputs[0], list(request.raw_input_contents)
-        if raw:
-            if len(raw) != 1 or tensor.contents.bytes_contents:
-                raise Refusal("give the images once: in contents.bytes_contents or in one raw_input_contents")
-            elements = _split_bytes_tensor(raw[0])
-        else:
-            elements = list(tensor.contents.bytes_contents)
-        _check_shape(list(tensor.shape), len(elements))
-        _check_count(len(elements), most, "images")
+        parameter = request.parameters.get(MODALITY_NAME)
+        given = getattr(parameter, str(parameter.WhichOneof("parameter_choice")), "") if parameter else None
+        images, modalities = _asked(self._tensors(), given, most)
         return Images(
-            [_raw_or_base64(item) for item in elements],
+            images,
+            modalities,
             request.id or uuid.uuid4().hex,
             [RequestedOutput(item.name) for item in request.outputs] or None,
         )
 
+    def _tensors(self) -> list[_Tensor]:
+        inputs, raw = self.request.inputs, self.request.raw_input_contents
+        if not raw:
+            elements = [list(item.contents.bytes_contents) for item in inputs]
+        elif len(raw) != len(inputs) or any(item.contents.bytes_contents for item in inputs):
+            raise Refusal("give the images once: in contents.bytes_contents or in one raw_input_contents an input")
+        else:
+            elements = [_split_bytes_tensor(item) for item in raw]
+        return [
+            _Tensor(item.name, item.datatype, list(item.shape), given)
+            for item, given in zip(inputs, elements, strict=True)
+        ]
 
-def encode_v1(predictions: list[Prediction]) -> bytes:
+
+def output_types(model: str) -> list[dict[str, Any]]:
+    """Give the v2 protocol's description of what a model of this name answers."""
+    return [_OUTPUT_TYPES[name] for name in _outputs_of(answer_type(model))]
+
+
+def encode_v1(predictions: Sequence[AnyPrediction]) -> bytes:
     """Give the JSON body of a v1 answer."""
     return msgspec.json.encode({"predictions": predictions})
 
 
-def encode_v2(images: Images, predictions: list[Prediction]) -> InferResponse:
-    """Give a v2 answer: each prediction as JSON text, and its class and probabilities as tensors."""
-    first, count = predictions[0], len(predictions)
-    texts = [msgspec.json.encode(item).decode() for item in predictions]
-    rows = np.array([list(item.probabilities.values()) for item in predictions], np.float32)
-    classes = np.array([item.confluence_class for item in predictions], np.int32)
-    outputs = {
-        "prediction": InferOutput("prediction", [count], "BYTES", np.array(texts, dtype=object)),
-        "class": InferOutput("class", [count], "INT32", classes),
-        "probabilities": InferOutput("probabilities", list(rows.shape), "FP32", rows),
-    }
-    wanted = list(outputs) if images.outputs is None else [output.name for output in images.outputs]
+def encode_v2(model: str, version: str, images: Images, predictions: Sequence[AnyPrediction]) -> InferResponse:
+    """Give a v2 answer: each prediction as JSON text, and what has numbers as tensors."""
+    first = predictions[0]
+    known = _outputs_of(type(first))
+    wanted = list(known) if images.outputs is None else [output.name for output in images.outputs]
     for name in wanted:
-        if name not in outputs:
-            raise Refusal(f"there is no output '{name[:50]}'; ask for {', '.join(outputs)}")
+        if name not in known:
+            raise Refusal(f"there is no output '{name[:50]}'; ask for {', '.join(known)}")
+    traced = (
+        {} if isinstance(first, CulturePrediction) else {"digest": first.digest, "data_version": first.data_version}
+    )
     return InferResponse(
         response_id=images.request_id,
-        model_name=first.model,
-        model_version=first.model_version,
-        infer_outputs=[outputs[name] for name in dict.fromkeys(wanted)],
-        parameters={"digest": first.digest, "data_version": first.data_version},
+        model_name=model,
+        model_version=version,
+        infer_outputs=[_output(name, predictions) for name in dict.fromkeys(wanted)],
+        parameters=traced,
         use_binary_outputs=images.binary,
         requested_outputs=images.outputs,
     )
+
+
+def _outputs_of(kind: type[AnyPrediction]) -> tuple[str, ...]:
+    return {
+        Prediction: ("prediction", "class", "probabilities"),
+        CellsPrediction: ("prediction", "count"),
+        CulturePrediction: ("prediction", "class", "probabilities", "count"),
+    }[kind]
+
+
+def _output(name: str, predictions: Sequence[AnyPrediction]) -> InferOutput:
+    values = np.array([_value(name, each) for each in predictions], _DTYPES[name])
+    return InferOutput(name, list(values.shape), _OUTPUT_TYPES[name]["datatype"], values)
+
+
+def _value(name: str, prediction: AnyPrediction) -> Any:
+    match name, prediction:
+        case "prediction", _:
+            return msgspec.json.encode(prediction).decode()
+        case "count", CellsPrediction():
+            return prediction.count
+        case "count", CulturePrediction():
+            return prediction.abnormal_cells.count if prediction.abnormal_cells else NOT_LOOKED_FOR
+        case _, CulturePrediction():
+            return _value(name, prediction.confluence)
+        case "class", Prediction():
+            return prediction.confluence_class
+        case "probabilities", Prediction():
+            return list(prediction.probabilities.values())
+    raise KeyError(name)
 
 
 def _decode_json(decoder: msgspec.json.Decoder[T], body: bytes, example: str) -> T:
@@ -252,11 +323,49 @@ def _check_shape(shape: list[int], count: int) -> None:
 
 
 def _check_inputs(described: list[tuple[str, str]]) -> None:
-    if len(described) != 1 or described[0][0] != INPUT_NAME:
-        names = ", ".join(f"'{name[:50]}'" for name, _ in described[:5]) or "none"
-        raise Refusal(f"the inputs are {names}; the model takes one tensor, named '{INPUT_NAME}'")
-    if described[0][1] != "BYTES":
-        raise Refusal(f"'{INPUT_NAME}' has datatype '{described[0][1][:20]}'; it must be BYTES, an encoded image each")
+    """Make sure of the names and datatypes of the inputs."""
+    named = [name for name, _ in described]
+    if named.count(INPUT_NAME) != 1 or named.count(MODALITY_NAME) != len(named) - 1 or len(named) > 2:
+        names = ", ".join(f"'{name[:50]}'" for name in named[:5]) or "none"
+        raise Refusal(
+            f"the inputs are {names}; the model takes a tensor named '{INPUT_NAME}' and, if need be, '{MODALITY_NAME}'"
+        )
+    for name, datatype in described:
+        if datatype != "BYTES":
+            what = "an encoded image each" if name == INPUT_NAME else "a word each"
+            raise Refusal(f"'{name}' has datatype '{datatype[:20]}'; it must be BYTES, {what}")
+
+
+def _asked(tensors: list[_Tensor], parameter: object, most: int) -> tuple[list[bytes], list[Modality | None]]:
+    """Read the images, and the modality of each: from a tensor of its own, or one for all as a parameter."""
+    for tensor in tensors:
+        _check_shape(tensor.shape, len(tensor.elements))
+    by_name = {tensor.name: tensor for tensor in tensors}
+    elements = by_name[INPUT_NAME].elements
+    _check_count(len(elements), most, "images")
+    images = [
+        _from_base64(item, f"image {index + 1}") if isinstance(item, str) else _raw_or_base64(item)
+        for index, item in enumerate(elements)
+    ]
+    return images, _modalities(by_name.get(MODALITY_NAME), parameter, len(images))
+
+
+def _modalities(tensor: _Tensor | None, parameter: object, count: int) -> list[Modality | None]:
+    if tensor is None:
+        return [_modality(parameter)] * count
+    if len(tensor.elements) != count:
+        raise Refusal(f"'{MODALITY_NAME}' has {len(tensor.elements)} elements for {count} images; give one an image")
+    return [_modality(item.decode(errors="replace") if isinstance(item, bytes) else item) for item in tensor.elements]
+
+
+def _modality(given: object) -> Modality | None:
+    if given is None:
+        return None
+    try:
+        return Modality(str(given))
+    except ValueError:
+        known = ", ".join(Modality)
+        raise Refusal(f"the modality '{str(given)[:50]}' is not one of {known}") from None
 
 
 def _instance_image(instance: _Instance, index: int) -> bytes:

@@ -26,8 +26,8 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from serving import openapi
-from serving.loaded import Limits
 from serving.model import Answer, Repository
+from serving.pictures import Limits
 from serving.protocol import V1Body, V2Body, encode_v1, encode_v2
 from serving.refusals import NotReady, Refusal, TooLarge, TooSlow
 from serving.workers import Workers
@@ -125,16 +125,8 @@ class Rest(RESTServer):
 
     async def describe(self, model_name: str) -> dict[str, Any]:
         """Which version of a model answers."""
-        loaded = self._repository.require(model_name).require()
-        return {
-            "name": model_name,
-            "ready": True,
-            "version": loaded.version,
-            "digest": loaded.digest,
-            "data_version": loaded.bundle.data_version,
-            "modality": loaded.bundle.modality.value,
-            "classes": list(loaded.bundle.classes),
-        }
+        described = self._repository.require(model_name).require().describe()
+        return {"name": model_name, "ready": True, **described}
 
     async def predict_v1(self, request: Request, model_name: str) -> Response:
         """Answer a v1 request."""
@@ -150,7 +142,7 @@ class Rest(RESTServer):
 
         async def handle(body: bytes) -> tuple[Answer, Response]:
             answer = await self._infer(model_name, V2Body(body, request.headers.get(JSON_LENGTH_HEADER)))
-            content, json_length = encode_v2(answer.images, answer.predictions).to_rest()
+            content, json_length = encode_v2(answer.model, answer.version, answer.images, answer.predictions).to_rest()
             if json_length is None:
                 return answer, Response(msgspec.json.encode(content), media_type=JSON)
             headers = {JSON_LENGTH_HEADER: str(json_length)}
@@ -179,12 +171,11 @@ class Rest(RESTServer):
 
 def log_answer(request_id: str, path: str, answer: Answer, started: float) -> None:
     """Write one line about an answered request."""
-    first = answer.predictions[0]
     fields = {
         "request": request_id,
         "path": path,
-        "model": first.model,
-        "version": first.model_version,
+        "model": answer.model,
+        "version": answer.version,
         "images": len(answer.predictions),
         "abstained": sum(item.abstain for item in answer.predictions),
         "milliseconds": round(1000 * (time.perf_counter() - started), 1),

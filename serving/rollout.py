@@ -19,7 +19,8 @@ from components.endpoint.files import (
     write_status,
 )
 from components.errors import DeploymentError, StorageError
-from serving.loaded import LoadedModel, ModelRejected
+from serving.loaded import ModelRejected
+from serving.loading import load_model
 from serving.model import Repository, ServedModel
 
 POLL_SECONDS = 0.25
@@ -126,7 +127,7 @@ class Rollout:
             self.report()
             loop = asyncio.get_running_loop()
             try:
-                loaded = await loop.run_in_executor(self._loader, LoadedModel.load, model.name, wanted, self._threads)
+                loaded = await loop.run_in_executor(self._loader, load_model, model.name, wanted, self._threads)
             except ModelRejected as error:
                 self._fail(model, wanted, str(error))
                 return

@@ -13,8 +13,8 @@ from kserve.protocol.dataplane import DataPlane
 
 from components.settings import ServingSettings
 from serving.grpc_server import Grpc
-from serving.loaded import Limits
-from serving.model import Repository, ServedModel
+from serving.model import Repository, ServedCulture, ServedModel
+from serving.pictures import Limits
 from serving.rest import Rest
 from serving.rollout import Address, Rollout
 from serving.workers import Workers
@@ -36,8 +36,9 @@ class _DataPlane(DataPlane):
 
     async def model_metadata(self, model_name: str) -> dict[str, Any]:
         described = await super().model_metadata(model_name)
-        current = self.model_registry.get_model(model_name).current
-        return {**described, "platform": "onnxruntime_onnx", "versions": [current.version] if current else []}
+        model = self.model_registry.get_model(model_name)
+        versions = [model.require().version] if model.answers else []
+        return {**described, "platform": "onnxruntime_onnx", "versions": versions}
 
 
 class EndpointServer(ModelServer):
@@ -57,6 +58,7 @@ class EndpointServer(ModelServer):
         self._limits = limits
         self._settings = settings
         self._workers = Workers(settings.threads, settings.queue)
+        repository.culture = ServedCulture(repository, self._workers, limits)
         self.dataplane = _DataPlane(repository)
         self._rest = Rest(self.dataplane, repository, self._workers, limits, listener, GRACE_SECONDS)
         self._grpc = Grpc(self.dataplane, repository, self._workers, limits, GRACE_SECONDS)

@@ -17,8 +17,17 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
-from components.bundle import KNOWN_IMAGE_FILE, MODEL_FILE, Bundle, KnownAnswer, file_digest, write_bundle
-from components.culture import CLASS_NAMES, Modality
+from components.bundle import (
+    KNOWN_IMAGE_FILE,
+    MODEL_FILE,
+    Bundle,
+    DetectorBundle,
+    KnownAnswer,
+    KnownBoxes,
+    file_digest,
+    write_bundle,
+)
+from components.culture import ABNORMAL_LABEL, ABNORMAL_MODEL, CLASS_NAMES, Modality
 from components.imaging import Preprocessing, preprocess, probabilities
 from tests.servers import S3Server
 
@@ -29,6 +38,12 @@ SIDE = 32
 def make_bundle() -> Callable[..., str]:
     """Gives ``write_tiny_bundle``, which writes a model that loads in milliseconds."""
     return write_tiny_bundle
+
+
+@pytest.fixture(scope="session")
+def make_detector() -> Callable[..., str]:
+    """Gives ``write_tiny_detector``."""
+    return write_tiny_detector
 
 
 @pytest.fixture(scope="session")
@@ -82,6 +97,46 @@ def write_tiny_bundle(
     return write_bundle(folder, Bundle(**{**fields, **changes}))
 
 
+TINY_BOX = (0.25, 0.125, 0.5, 0.75)
+
+
+def write_tiny_detector(folder: Path, *, bias: float = 2.0, weight: float = 1.0, **changes: Any) -> str:
+    """Write a bundle whose network finds one cell at ``TINY_BOX`` in every image, the surer the brighter the image.
+
+    Args:
+        folder: Made if it is missing.
+        bias: Of the score before its sigmoid.
+        weight: Of the image's mean, after normalisation, in the score.
+        changes: Fields of ``DetectorBundle`` to set otherwise.
+
+    Returns:
+        The model's digest.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    _save_detector(folder / MODEL_FILE, bias, weight)
+    image = noise_png(7)
+    (folder / KNOWN_IMAGE_FILE).write_bytes(image)
+    preprocessing = Preprocessing(size=SIDE)
+    score = 1 / (1 + np.exp(-(weight * float(preprocess(image, preprocessing).mean()) + bias)))
+    fields: dict[str, Any] = {
+        "model_name": ABNORMAL_MODEL,
+        "modality": Modality.SINGLE_STACK,
+        "backbone": "tiny",
+        "preprocessing": preprocessing,
+        "positive": (ABNORMAL_LABEL,),
+        "min_score": 0.5,
+        "iou": 0.5,
+        "known": KnownBoxes(boxes=(TINY_BOX,), scores=(score,)),
+        "data_version": "c" * 64,
+        "split_id": "5" * 64,
+        "code_version": "0.1.0",
+        "created": datetime(2026, 1, 1, tzinfo=UTC),
+        "metrics": {"recall": 0.9},
+        "files": {name: file_digest(folder / name) for name in (MODEL_FILE, KNOWN_IMAGE_FILE)},
+    }
+    return write_bundle(folder, DetectorBundle(**{**fields, **changes}))
+
+
 def noise_png(seed: int = 0, size: tuple[int, int] = (40, 48), form: str = "PNG") -> bytes:
     """Encode a picture of random colours, height and width as given."""
     pixels = np.random.default_rng(seed).integers(0, 256, (*size, 3), dtype=np.uint8)
@@ -115,6 +170,42 @@ def _save_network(path: Path, slopes: np.ndarray, bias: np.ndarray, slow: int, f
         [numpy_helper.from_array(array, name) for name, array in constants.items()],
     )
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), path)
+
+
+def _save_detector(path: Path, bias: float, weight: float) -> None:
+    constants = {
+        "box": np.array([TINY_BOX], np.float32),
+        "bias": np.array(bias, np.float32),
+        "weight": np.array(weight, np.float32),
+        "all_but_images": np.array([1, 2, 3], np.int64),
+        "four": np.array([4], np.int64),
+        "zero": np.array(0, np.int64),
+        "one": np.array(1, np.int64),
+        "first": np.array([0], np.int64),
+    }
+    nodes = [
+        helper.make_node("ReduceMean", ["images", "all_but_images"], ["mean"], keepdims=0),
+        helper.make_node("Mul", ["mean", "weight"], ["weighted"]),
+        helper.make_node("Add", ["weighted", "bias"], ["raw"]),
+        helper.make_node("Sigmoid", ["raw"], ["scores"]),
+        helper.make_node("Shape", ["scores"], ["count"]),
+        helper.make_node("Concat", ["count", "four"], ["corners"], axis=0),
+        helper.make_node("Expand", ["box", "corners"], ["boxes"]),
+        helper.make_node("Squeeze", ["count", "first"], ["images_count"]),
+        helper.make_node("Range", ["zero", "images_count", "one"], ["image"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "tiny",
+        [helper.make_tensor_value_info("images", TensorProto.FLOAT, ["batch", 3, SIDE, SIDE])],
+        [
+            helper.make_tensor_value_info("boxes", TensorProto.FLOAT, ["found", 4]),
+            helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["found"]),
+            helper.make_tensor_value_info("image", TensorProto.INT64, ["found"]),
+        ],
+        [numpy_helper.from_array(array, name) for name, array in constants.items()],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9), path)
 
 
 @pytest.fixture(scope="session")

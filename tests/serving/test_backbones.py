@@ -11,7 +11,7 @@ from PIL import Image
 
 from components.bundle import BUNDLE_FILE, KNOWN_IMAGE_FILE, MODEL_FILE, Bundle, file_digest, write_bundle
 from components.endpoint.files import WantedModel
-from components.imaging import preprocess, probabilities
+from components.imaging import decode, preprocess, probabilities
 from components.models.backbones import BACKBONES, names
 from components.models.classifier import build_classifier
 from components.models.export import export_onnx
@@ -20,9 +20,8 @@ from components.settings import TrainingSettings
 from components.training.data import Part, TrainingData
 from components.training.fit import Fit
 from components.training.ranks import Ranks
-from serving.loaded import Limits, LoadedModel
+from serving.loading import load_model
 
-LIMITS = Limits(image_bytes=1_000_000, pixels=1_000_000, images=4)
 MODEL = "confluence-single-stack"
 
 
@@ -69,8 +68,10 @@ def test_a_backbone_is_trained_exported_and_served(name: str, make_bundle, tmp_p
         "files": {each: file_digest(tmp_path / each) for each in (MODEL_FILE, KNOWN_IMAGE_FILE)},
     }
     digest = write_bundle(tmp_path, Bundle(**fields))
-    served = LoadedModel.load(MODEL, WantedModel(str(tmp_path), "1", digest), threads=1)
-    for image, answer in zip((encoded(1), encoded(2)), served.predict([encoded(1), encoded(2)], LIMITS), strict=True):
+    served = load_model(MODEL, WantedModel(str(tmp_path), "1", digest), threads=1)
+    images = (encoded(1), encoded(2))
+    answers = served.infer([served.prepare(decode(image), None) for image in images])
+    for image, answer in zip(images, answers, strict=True):
         np.testing.assert_allclose(list(answer.probabilities.values()), expected(model, image, prep), atol=1e-4)
 
 

@@ -1,4 +1,3 @@
-import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,22 +7,30 @@ import pytest
 
 from components.bundle import BUNDLE_FILE, MODEL_FILE, Bundle, KnownAnswer, file_digest, read_bundle, write_bundle
 from components.endpoint.files import WantedModel
-from serving.loaded import Limits, LoadedModel, ModelRejected
-from serving.refusals import Refusal, TooLarge
+from components.endpoint.prediction import Prediction
+from components.imaging import decode
+from serving.classifier import Classifier
+from serving.loaded import ModelRejected
+from serving.loading import load_model
 
 MODEL = "confluence-single-stack"
-LIMITS = Limits(image_bytes=100_000, pixels=100_000, images=32)
 
 
-def load(wanted: WantedModel, name: str = MODEL) -> LoadedModel:
-    return LoadedModel.load(name, wanted, threads=1)
+def load(wanted: WantedModel, name: str = MODEL) -> Classifier:
+    model = load_model(name, wanted, threads=1)
+    assert isinstance(model, Classifier)
+    return model
+
+
+def ask(model: Classifier, *images: bytes) -> list[Prediction]:
+    return model.infer([model.prepare(decode(image), None) for image in images])
 
 
 def test_an_answer_says_all_that_a_consumer_needs(
     wanted: Callable[..., WantedModel], png: Callable[..., bytes]
 ) -> None:
     given = wanted("7", favour=3)
-    (answer,) = load(given).predict([png()], LIMITS)
+    (answer,) = ask(load(given), png())
     assert (answer.confluence_class, answer.name, answer.decision) == (3, "subculture", "subculture")
     assert answer.confidence == max(answer.probabilities.values()) == answer.probabilities["subculture"]
     assert sum(answer.probabilities.values()) == pytest.approx(1)
@@ -35,7 +42,7 @@ def test_an_unsure_model_abstains_and_decides_nothing(
     wanted: Callable[..., WantedModel], png: Callable[..., bytes]
 ) -> None:
     model = load(wanted("1", min_confidence=0.99))
-    (answer,) = model.predict([png()], LIMITS)
+    (answer,) = ask(model, png())
     assert (answer.abstain, answer.reason, answer.decision) == (True, "unsure", None)
     assert answer.confluence_class == 1
 
@@ -43,7 +50,7 @@ def test_an_unsure_model_abstains_and_decides_nothing(
 def test_the_temperature_flattens_probabilities(wanted: Callable[..., WantedModel], png: Callable[..., bytes]) -> None:
     even = KnownAnswer(probabilities=(0.25,) * 4)
     hot = load(wanted("hot", weight=0, temperature=1e6, known=even))
-    (answer,) = hot.predict([png()], LIMITS)
+    (answer,) = ask(hot, png())
     assert list(answer.probabilities.values()) == pytest.approx([0.25] * 4, abs=1e-5)
 
 
@@ -52,34 +59,11 @@ def test_a_batch_is_answered_as_its_images_one_by_one(
 ) -> None:
     model = load(wanted("1", weight=5))
     images = [png(seed, size=(20 + seed, 30)) for seed in range(11)]
-    together = model.predict(images, LIMITS)
-    alone = [model.predict([image], LIMITS)[0] for image in images]
+    together = ask(model, *images)
+    alone = [ask(model, image)[0] for image in images]
     values = [list(answer.probabilities.values()) for answer in together]
     np.testing.assert_allclose(values, [list(answer.probabilities.values()) for answer in alone], atol=1e-6)
     assert len({row[0] for row in values}) == len(images)
-
-
-@pytest.mark.parametrize(
-    ("image", "reason", "kind"),
-    [
-        (b"", "empty", Refusal),
-        (b"hello", "unreadable", Refusal),
-        (b"x" * 100_001, "too_large", TooLarge),
-    ],
-)
-def test_an_image_that_cannot_be_used_is_refused_by_its_place(
-    wanted: Callable[..., WantedModel], png: Callable[..., bytes], image: bytes, reason: str, kind: type[Refusal]
-) -> None:
-    with pytest.raises(kind, match="image 2 of 2: ") as caught:
-        load(wanted("1")).predict([png(), image], LIMITS)
-    assert caught.value.reason == reason
-
-
-def test_pixels_are_counted_before_they_are_decoded(
-    wanted: Callable[..., WantedModel], png: Callable[..., bytes]
-) -> None:
-    with pytest.raises(TooLarge, match="more than the 1000 that may be decoded"):
-        load(wanted("1")).predict([png()], dataclasses.replace(LIMITS, pixels=1000))
 
 
 @pytest.mark.parametrize(

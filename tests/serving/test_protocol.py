@@ -13,6 +13,7 @@ from serving.refusals import Refusal, TooLarge
 
 PNG = b"\x89PNG\r\n\x1a\n and so on"
 MOST = 3
+MODEL = "confluence-single-stack"
 
 
 def b64(data: bytes) -> str:
@@ -89,7 +90,7 @@ def test_every_protocol_gives_the_same_images(body: Any) -> None:
         (v1({"b64": "é"}), "instance 1 is not base64"),
         (v1({"b64": "data:image/png;base64," + b64(PNG)}), "instance 1 is a data URL; send only the base64"),
         (V2Body(b"{}"), "missing required field `inputs`"),
-        (V2Body(b'{"inputs": []}'), "the inputs are none; the model takes one tensor, named 'image'"),
+        (V2Body(b'{"inputs": []}'), "the inputs are none; the model takes a tensor named 'image'"),
         (V2Body(b'{"inputs": [{"name": "x", "shape": [1], "datatype": "BYTES", "data": [""]}]}'), "the inputs are 'x'"),
         (V2Body(b'{"inputs": [{"name": "image", "shape": [1], "datatype": "FP32"}]}'), "datatype 'FP32'; it must be"),
         (V2Body(b'{"inputs": [{"name": "image", "shape": [1], "datatype": "BYTES"}]}'), "has no data; send"),
@@ -136,13 +137,13 @@ def test_a_request_keeps_its_id_and_gets_one_where_it_has_none() -> None:
 def test_an_output_that_does_not_exist_is_refused(prediction: Any) -> None:
     images = v2(b64(PNG), outputs=[{"name": "boxes"}]).images(MOST)
     with pytest.raises(Refusal, match="no output 'boxes'; ask for prediction, class, probabilities"):
-        encode_v2(images, [prediction])
+        encode_v2(MODEL, "1", images, [prediction])
 
 
 @pytest.mark.parametrize("outputs", [["class"], ["probabilities", "class"]])
 def test_the_outputs_asked_for_are_given(prediction: Any, outputs: list[str]) -> None:
     images = v2(b64(PNG), outputs=[{"name": name} for name in outputs]).images(MOST)
-    content, _ = encode_v2(images, [prediction]).to_rest()
+    content, _ = encode_v2(MODEL, "1", images, [prediction]).to_rest()
     assert [output["name"] for output in content["outputs"]] == outputs
 
 

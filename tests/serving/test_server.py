@@ -99,7 +99,7 @@ def test_health_and_discovery(endpoint: Any) -> None:
     get = endpoint.http.get
     assert get("/v2/health/live").json() == {"live": True}
     assert get("/v2/health/ready").json() == {"ready": True}
-    assert get("/v1/models").json() == get("/v2/models").json() == {"models": [MODEL]}
+    assert get("/v1/models").json() == get("/v2/models").json() == {"models": [MODEL, "culture"]}
     described = get(f"/v1/models/{MODEL}").json()
     assert described["version"] == "1"
     assert described["digest"] == endpoint.first.digest
@@ -157,7 +157,7 @@ def test_bad_v1_requests_are_told_what_to_mend(endpoint: Any, body: Any, status:
     ("body", "status", "message"),
     [
         (b"{", 400, "not JSON"),
-        ({"inputs": []}, 400, "takes one tensor, named 'image'"),
+        ({"inputs": []}, 400, "takes a tensor named 'image'"),
         ({"inputs": [tensor("eHg=", datatype="FP32")]}, 400, "it must be BYTES"),
         ({"inputs": [tensor("eHg=", shape=[3, 224])]}, 400, "does not fit 1 images"),
         ({"inputs": [tensor("eHg=")]}, 400, "no JPEG, PNG"),
@@ -213,7 +213,7 @@ def test_names_and_paths_that_are_not_served_are_refused(endpoint: Any, method: 
     assert response.status_code == status
     assert response.json()["error"]
     if "/other" in path:
-        assert response.json()["error"] == f"no model 'other' is served; there is {MODEL}"
+        assert response.json()["error"] == f"no model 'other' is served; there is {MODEL}, culture"
 
 
 def test_nobody_can_unload_a_model_over_grpc(endpoint: Any) -> None:
@@ -222,7 +222,7 @@ def test_nobody_can_unload_a_model_over_grpc(endpoint: Any) -> None:
         with pytest.raises(grpc.RpcError, match="not unloaded over the network") as caught:
             stub.RepositoryModelUnload(RepositoryModelUnloadRequest(model_name=MODEL))
     assert caught.value.code() == grpc.StatusCode.UNIMPLEMENTED
-    assert endpoint.http.get("/v1/models").json() == {"models": [MODEL]}
+    assert endpoint.http.get("/v1/models").json() == {"models": [MODEL, "culture"]}
 
 
 def test_a_body_without_a_length_is_cut_off_at_the_limit(endpoint: Any) -> None:
