@@ -207,18 +207,39 @@ class StudySettings(Section):
     )
 
 
+def _absolute(path: Path) -> Path:
+    return path.expanduser().absolute()
+
+
+OwnFile = Annotated[Path, AfterValidator(_absolute)]
+
+
 class ServingSettings(Section):
-    """Where the endpoint listens and how much it takes at once."""
+    """Where the endpoint listens, how much it takes at once, and whom it asks who they are."""
 
     host: str = Field("127.0.0.1", description="address to listen on")
     port: Port = Field(8080, description="port of REST; 0 takes a free one")
     grpc_port: Port = Field(8081, description="port of gRPC; 0 takes a free one")
     threads: int = Field(2, ge=1, description="requests that are decoded and inferred at once")
     inference_threads: int = Field(1, ge=1, description="threads that share the inference of one request")
-    queue: int = Field(64, ge=1, description="requests that may wait; more are answered 503")
+    queue: int = Field(16, ge=1, description="requests that may wait; more are answered 503")
     max_image_bytes: int = Field(50_000_000, ge=1, description="bytes of one encoded image")
     max_pixels: int = Field(100_000_000, ge=1, description="pixels of one image, checked before it is decoded")
     max_images: int = Field(32, ge=1, description="images that one request may hold")
+    max_connections: int = Field(1000, ge=1, description="REST connections; the idlest makes room for one more")
+    body_memory: int = Field(
+        268_435_456, ge=1, description="bytes of REST bodies in flight; the one that takes longest makes room"
+    )
+    min_rate: int = Field(32_000, ge=1, description="bytes a second that the body of a REST request must bring")
+    drain: float = Field(
+        0.5, ge=0, description="seconds that it still takes requests when it stops, and tells clients to go elsewhere"
+    )
+    token_file: OwnFile | None = Field(None, description="file of bearer tokens, of which a request must bring one")
+    tls_certificate: OwnFile | None = Field(None, description="PEM file of the server's certificate; turns TLS on")
+    tls_key: OwnFile | None = Field(None, description="PEM file of the certificate's key")
+    tls_client_ca: OwnFile | None = Field(
+        None, description="PEM file of authorities; clients must show a certificate of theirs"
+    )
     start_timeout: float = Field(120.0, gt=0, description="seconds that the endpoint may take to get ready")
     feedback_rate: Fraction = Field(0.0, description="share of the answered requests that is kept for retraining")
     feedback_store: str = Field(
@@ -234,9 +255,13 @@ class ServingSettings(Section):
             raise ValueError("give a folder or s3://bucket/prefix, as feedback_rate is above 0")
         return store
 
-
-def _absolute(path: Path) -> Path:
-    return path.expanduser().absolute()
+    @model_validator(mode="after")
+    def _files_go_together(self) -> Self:
+        if (self.tls_certificate is None) != (self.tls_key is None):
+            raise ValueError("tls_certificate and tls_key must be given together")
+        if self.tls_client_ca is not None and self.tls_certificate is None:
+            raise ValueError("tls_client_ca needs tls_certificate and tls_key")
+        return self
 
 
 class Settings(BaseSettings):

@@ -36,10 +36,10 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--log", type=Path, help="file for the log, which is rotated; default: standard error")
     for name, field in ServingSettings.model_fields.items():
         if name not in NOT_OPTIONS:
-            text = f"{field.description or name.replace('_', ' ')} (default: {field.default})"
-            parser.add_argument(
-                f"--{name.replace('_', '-')}", type=type(field.default), default=field.default, help=text
-            )
+            unset = field.default is None
+            text = f"{field.description or name.replace('_', ' ')} (default: {'none' if unset else field.default})"
+            kind = Path if unset else type(field.default)
+            parser.add_argument(f"--{name.replace('_', '-')}", type=kind, default=field.default, help=text)
     return parser.parse_args(arguments)
 
 
@@ -53,16 +53,17 @@ def serve(options: argparse.Namespace) -> None:
     try:
         settings = ServingSettings.model_validate(given)
     except ValidationError as error:
-        first = error.errors()[0]
-        raise SettingsError(f"--{str(first['loc'][0]).replace('_', '-')} {first['input']}: {first['msg']}") from error
+        raise SettingsError(_sentence(error)) from error
     if not options.folder.is_dir():
         raise InputError(f"--folder '{options.folder}' is not a folder; 'mscflow serve' makes one")
 
     # The slow imports come after the checks that fail often.
+    from serving.credentials import Credentials
     from serving.lean import import_kserve
     from serving.listener import bind
     from serving.logs import configure
 
+    credentials = Credentials.read(settings)
     listener = bind(settings.host, settings.port, "--port")
     # gRPC takes no socket that is bound already, so this one only tells early that the port is taken.
     bind(settings.host, settings.grpc_port, "--grpc-port").close()
@@ -71,7 +72,15 @@ def serve(options: argparse.Namespace) -> None:
     import_kserve()
     from serving.server import EndpointServer
 
-    EndpointServer(options.folder, settings, listener).start()
+    EndpointServer(options.folder, settings, credentials, listener).start()
+
+
+def _sentence(error: ValidationError) -> str:
+    first = error.errors()[0]
+    message = first["msg"].removeprefix("Value error, ")
+    if not first["loc"]:
+        return message
+    return f"--{str(first['loc'][0]).replace('_', '-')} {first['input']}: {message}"
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -4,7 +4,7 @@ import time
 import uuid
 from typing import Any
 
-from grpc import StatusCode, aio
+from grpc import StatusCode, aio, ssl_server_credentials
 from kserve.protocol.dataplane import DataPlane
 from kserve.protocol.grpc import grpc_predict_v2_pb2 as messages
 from kserve.protocol.grpc import grpc_predict_v2_pb2_grpc as service
@@ -13,12 +13,27 @@ from kserve.protocol.grpc.server import GRPCServer
 from kserve.protocol.grpc.servicer import InferenceServicer
 
 from components.errors import EndpointUnavailable
+from serving.credentials import Credentials
+from serving.grpc_gate import GrpcGate
 from serving.model import Answer, Repository
-from serving.pictures import Limits
 from serving.protocol import GrpcBody, encode_v2
 from serving.refusals import Refusal, SwitchedOff
 from serving.rest import log_answer
 from serving.workers import Workers
+
+OPTIONS = {
+    # Without this a second server could share the port, and answer half of the requests.
+    "grpc.so_reuseport": 0,
+    # Who connects and says nothing, or no longer anything, is dropped.
+    "grpc.server_handshake_timeout_ms": 10_000,
+    "grpc.max_connection_idle_ms": 60_000,
+    "grpc.keepalive_time_ms": 30_000,
+    "grpc.keepalive_timeout_ms": 10_000,
+    "grpc.max_allowed_incoming_connections": 1000,
+    "grpc.max_concurrent_streams": 100,
+    "grpc.max_metadata_size": 8192,
+    "grpc.absolute_max_metadata_size": 16_384,
+}
 
 
 class _Interceptor(ExceptionToStatusInterceptor):
@@ -33,10 +48,9 @@ class _Interceptor(ExceptionToStatusInterceptor):
 class _Servicer(InferenceServicer):
     """KServe's service with a strict ``ModelInfer`` and a closed repository."""
 
-    def __init__(self, dataplane: DataPlane, repository: Repository, workers: Workers) -> None:
+    def __init__(self, dataplane: DataPlane, repository: Repository) -> None:
         super().__init__(dataplane, None)
         self._repository = repository
-        self._workers = workers
 
     async def ServerReady(self, request: Any, context: Any) -> Any:
         return messages.ServerReadyResponse(ready=self._repository.why_not_ready() is None)
@@ -51,8 +65,7 @@ class _Servicer(InferenceServicer):
     async def ModelInfer(self, request: Any, context: Any) -> Any:
         started, headers = time.perf_counter(), dict(context.invocation_metadata() or ())
         self._repository.require(request.model_name).require()
-        with self._workers.admit():
-            found = await self._data_plane.infer(model_name=request.model_name, request=GrpcBody(request))
+        found = await self._data_plane.infer(model_name=request.model_name, request=GrpcBody(request))
         answer: Answer = found[0]
         log_answer(headers.get("x-request-id") or uuid.uuid4().hex, "ModelInfer", answer, started)
         return encode_v2(answer.model, answer.version, answer.images, answer.predictions).to_grpc()
@@ -72,13 +85,15 @@ class Grpc(GRPCServer):
         dataplane: DataPlane,
         repository: Repository,
         workers: Workers,
-        limits: Limits,
+        most: int,
+        credentials: Credentials,
         grace: int,
     ) -> None:
         super().__init__(0, dataplane, None, kwargs={}, grace_period=grace)
         self._repository = repository
-        self._workers = workers
-        self._limits = limits
+        self._gate = GrpcGate(workers, credentials.tokens)
+        self._most = most
+        self._tls = credentials.tls
 
     async def listen(self, host: str, port: int) -> int:
         """Start to serve.
@@ -90,19 +105,22 @@ class Grpc(GRPCServer):
             EndpointUnavailable: if the port is taken.
         """
         self._server = aio.server(
-            interceptors=(_Interceptor(),),
-            options=[
-                ("grpc.max_receive_message_length", self._limits.body_bytes),
-                # Without this a second server could share the port, and answer half of the requests.
-                ("grpc.so_reuseport", 0),
-            ],
+            interceptors=(_Interceptor(), self._gate),
+            options=[*OPTIONS.items(), ("grpc.max_receive_message_length", self._most)],
         )
-        servicer = _Servicer(self._data_plane, self._repository, self._workers)
+        servicer = _Servicer(self._data_plane, self._repository)
         service.add_GRPCInferenceServiceServicer_to_server(servicer, self._server)
         address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         try:
-            bound = self._server.add_insecure_port(address)
+            bound = self._bind(self._server, address)
         except RuntimeError as error:
             raise EndpointUnavailable(f"port {port} on {host} cannot be used for gRPC; choose another") from error
         await self._server.start()
-        return int(bound)
+        return bound
+
+    def _bind(self, server: aio.Server, address: str) -> int:
+        if self._tls is None:
+            return int(server.add_insecure_port(address))
+        key, certificate, authorities = self._tls.files()
+        pair, mutual = [(key, certificate)], authorities is not None
+        return int(server.add_secure_port(address, ssl_server_credentials(pair, authorities, mutual)))

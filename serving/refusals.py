@@ -1,6 +1,7 @@
 """Why the endpoint turns a request down; each refusal is an HTTP status, a gRPC code and one sentence.
 
 Refusal               400  INVALID_ARGUMENT     what was sent cannot be used; the sentence says how to mend it
+├── Unauthorised      401  UNAUTHENTICATED      no token, or a wrong one, where the endpoint asks for one
 ├── UnknownName       404  NOT_FOUND            no such model or path
 ├── SwitchedOff       405  UNIMPLEMENTED        a part of the protocol that this endpoint keeps closed
 ├── TooSlow           408  DEADLINE_EXCEEDED    the body did not arrive in time
@@ -25,6 +26,13 @@ class Refusal(Exception):
     def __init__(self, message: str, reason: str = "bad_request") -> None:
         super().__init__(message)
         self.reason = reason
+
+
+class Unauthorised(Refusal):
+    """The request does not show that it may ask."""
+
+    status = 401
+    grpc_code = "UNAUTHENTICATED"
 
 
 class UnknownName(Refusal):

@@ -6,18 +6,18 @@ password. The former are replaced here, the latter left out.
 """
 
 import asyncio
+import functools
 import logging
 import socket
+import ssl
 import time
-import uuid
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator
 from contextlib import contextmanager
 from typing import Any
 
 import msgspec
 import uvicorn
 from fastapi import FastAPI, Request, Response
-from fastapi.responses import JSONResponse
 from kserve.errors import InvalidInput
 from kserve.protocol.dataplane import DataPlane
 from kserve.protocol.rest.server import RESTServer, metrics_handler
@@ -26,13 +26,18 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from serving import openapi
+from serving.bodies import Bodies
+from serving.connection import KEEP_ALIVE_SECONDS, Connection, Room
+from serving.credentials import Credentials
+from serving.gate import Gate
 from serving.model import Answer, Repository
-from serving.pictures import Limits
 from serving.protocol import V1Body, V2Body, encode_v1, encode_v2
-from serving.refusals import NotReady, Refusal, TooLarge, TooSlow
+from serving.refusals import NotReady, Refusal
+from serving.rest_errors import on_error
 from serving.workers import Workers
 
-BODY_SECONDS = 60
+BACKLOG = 2048
+HANDSHAKE_SECONDS = 10.0
 JSON_LENGTH_HEADER = "inference-header-content-length"
 JSON = "application/json"
 
@@ -40,11 +45,26 @@ log = logging.getLogger("mscflow.request")
 
 
 class _Server(uvicorn.Server):
-    """uvicorn, which leaves signals to the server that runs REST and gRPC together."""
+    """uvicorn, which leaves signals to the server that runs REST and gRPC together, and waits for no TLS for ever."""
+
+    def __init__(self, config: uvicorn.Config, tls: ssl.SSLContext | None) -> None:
+        super().__init__(config)
+        self._tls = tls
 
     @contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
         yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        protocol: Any = self.config.http_protocol_class
+        make = functools.partial(protocol, config=self.config, server_state=self.server_state, app_state={})
+        limit = HANDSHAKE_SECONDS if self._tls else None
+        loop = asyncio.get_running_loop()
+        self.servers = [
+            await loop.create_server(make, sock=each, ssl=self._tls, ssl_handshake_timeout=limit, backlog=BACKLOG)
+            for each in sockets or ()
+        ]
+        self.started = True
 
 
 class Rest(RESTServer):
@@ -53,8 +73,10 @@ class Rest(RESTServer):
     Args:
         dataplane: KServe's way from a request to a model.
         repository: The models.
-        workers: Admits requests.
-        limits: What one request may ask for.
+        workers: Give places to requests.
+        bodies: Bound what requests bring.
+        room: Bounds the connections.
+        credentials: What clients must show.
         listener: Bound socket.
         grace: Seconds that requests in flight may take when the server stops.
     """
@@ -64,23 +86,48 @@ class Rest(RESTServer):
         dataplane: DataPlane,
         repository: Repository,
         workers: Workers,
-        limits: Limits,
+        bodies: Bodies,
+        room: Room,
+        credentials: Credentials,
         listener: socket.socket,
         grace: int,
     ) -> None:
         self._app = FastAPI(title="mscflow endpoint", openapi_url=None, docs_url=None, redoc_url=None)
-        super().__init__(self._app, dataplane, None, http_port=listener.getsockname()[1], grace_period=grace)
+        gate = Gate(self._app, workers, credentials.tokens)
+        super().__init__(gate, dataplane, None, http_port=listener.getsockname()[1], grace_period=grace)
         self.port: int = listener.getsockname()[1]
-        self._server = _Server(self.config)
+        config = uvicorn.Config(
+            gate,
+            http=functools.partial(Connection, room=room),  # type: ignore[arg-type]
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            proxy_headers=False,
+            server_header=False,
+            timeout_keep_alive=KEEP_ALIVE_SECONDS,
+            timeout_graceful_shutdown=grace,
+        )
+        self._server = _Server(config, credentials.tls.context() if credentials.tls else None)
         self._listener = listener
         self._repository = repository
-        self._workers = workers
-        self._limits = limits
+        self._bodies = bodies
+        self._room = room
 
     async def start(self) -> None:
         """Serve until ``stop``, then until the requests in flight are answered."""
         self.create_application()
         await self._server.serve(sockets=[self._listener])
+
+    async def see_off(self, seconds: float) -> None:
+        """Answer for a while yet, and tell each client to go elsewhere.
+
+        A connection that is closed while its client sends the next request would fail that request.
+        """
+        self._room.closing = True
+        loop = asyncio.get_running_loop()
+        until = loop.time() + seconds
+        while len(self._room) and loop.time() < until:
+            await asyncio.sleep(0.01)
 
     def stop(self) -> None:
         """Accept no new connection and finish what is in flight."""
@@ -103,7 +150,7 @@ class Rest(RESTServer):
         app.add_api_route("/v2/models/{model_name}/ready", self.model_ready, methods=["GET"])
         app.add_api_route("/v2/models/{model_name}/infer", self.predict_v2, methods=["POST"], response_model=None)
         for kind in (Refusal, InvalidInput, HTTPException, Exception):
-            app.add_exception_handler(kind, _on_error)
+            app.add_exception_handler(kind, on_error)
 
     async def ready(self) -> dict[str, bool]:
         """Whether the endpoint can answer; if not, the error says why."""
@@ -158,12 +205,14 @@ class Rest(RESTServer):
         self, request: Request, name: str, handle: Callable[[bytes], Awaitable[tuple[Answer, Response]]]
     ) -> Response:
         """Admit, read, handle and log one request."""
-        request_id = request.headers.get("x-request-id", "")[:100] or uuid.uuid4().hex
-        request.state.request_id = request_id
-        started = time.perf_counter()
+        request_id, started = request.state.request_id, time.perf_counter()
         self._repository.require(name).require()
-        with self._workers.admit():
-            answer, response = await handle(await _read_body(request, self._limits.body_bytes))
+        try:
+            with self._bodies.receive(request.headers.get("content-length", "")) as body:
+                answer, response = await handle(await body.read(_chunks(request)))
+        except asyncio.CancelledError as error:
+            # Its connection, which has ended, cancels a request; so does a server that stops, after its grace.
+            raise Refusal("the client left, or the endpoint stopped, before the answer", "disconnected") from error
         response.headers["x-request-id"] = request_id
         log_answer(request_id, request.url.path, answer, started)
         return response
@@ -183,48 +232,9 @@ def log_answer(request_id: str, path: str, answer: Answer, started: float) -> No
     log.info("answered", extra={"fields": fields})
 
 
-async def _read_body(request: Request, most: int) -> bytes:
-    """Read a body, and stop as soon as it is too large or takes too long."""
-    message = f"the body has more than the {most} bytes that are taken; send smaller or fewer images"
-    declared = request.headers.get("content-length", "")
-    if len(declared) > 15 or (declared.isdigit() and int(declared) > most):
-        raise TooLarge(message, reason="too_large")
-    chunks, size = [], 0
+async def _chunks(request: Request) -> AsyncIterator[bytes]:
     try:
-        async with asyncio.timeout(BODY_SECONDS):
-            async for chunk in request.stream():
-                size += len(chunk)
-                if size > most:
-                    raise TooLarge(message, reason="too_large")
-                chunks.append(chunk)
+        async for chunk in request.stream():
+            yield chunk
     except ClientDisconnect as error:
         raise Refusal("the client left before its body was read", reason="disconnected") from error
-    except TimeoutError as error:
-        raise TooSlow(f"the body did not arrive within {BODY_SECONDS} s; send it again", reason="too_slow") from error
-    return b"".join(chunks)
-
-
-def _error(request: Request, status: int, message: str, reason: str, retry_after: int | None = None) -> JSONResponse:
-    headers = {"retry-after": str(retry_after)} if retry_after else {}
-    request_id = getattr(request.state, "request_id", None)
-    if request_id:
-        headers["x-request-id"] = request_id
-        fields = {"request": request_id, "path": request.url.path, "status": status, "reason": reason}
-        log.warning("refused: %s", message, extra={"fields": fields})
-    return JSONResponse({"error": message, "reason": reason}, status_code=status, headers=headers)
-
-
-async def _on_error(request: Request, error: Exception) -> JSONResponse:
-    match error:
-        case Refusal():
-            return _error(request, error.status, str(error), error.reason, error.retry_after)
-        case InvalidInput():
-            return _error(request, 400, str(error), "bad_request")
-        case HTTPException(status_code=404):
-            message = f"there is no path {request.url.path[:200]}; see serving/README.md"
-            return _error(request, 404, message, "unknown_path")
-        case HTTPException():
-            return _error(request, error.status_code, str(error.detail), "bad_request")
-    request_id = getattr(request.state, "request_id", "none")
-    log.error("request %s failed", request_id, exc_info=error)
-    return _error(request, 500, f"the endpoint failed; its log tells more under request {request_id}", "bug")

@@ -12,6 +12,9 @@ from kserve import ModelServer
 from kserve.protocol.dataplane import DataPlane
 
 from components.settings import ServingSettings
+from serving.bodies import Bodies
+from serving.connection import Room
+from serving.credentials import Credentials
 from serving.grpc_server import Grpc
 from serving.model import Repository, ServedCulture, ServedModel
 from serving.pictures import Limits
@@ -47,10 +50,13 @@ class EndpointServer(ModelServer):
     Args:
         folder: The endpoint's folder, with ``desired.json``.
         settings: Addresses and limits.
+        credentials: What clients must show.
         listener: Socket bound for REST.
     """
 
-    def __init__(self, folder: Path, settings: ServingSettings, listener: socket.socket) -> None:
+    def __init__(
+        self, folder: Path, settings: ServingSettings, credentials: Credentials, listener: socket.socket
+    ) -> None:
         repository = Repository()
         super().__init__(registered_models=repository, workers=1, enable_latency_logging=False)
         self._folder = folder
@@ -60,8 +66,11 @@ class EndpointServer(ModelServer):
         self._workers = Workers(settings.threads, settings.queue)
         repository.culture = ServedCulture(repository, self._workers, limits)
         self.dataplane = _DataPlane(repository)
-        self._rest = Rest(self.dataplane, repository, self._workers, limits, listener, GRACE_SECONDS)
-        self._grpc = Grpc(self.dataplane, repository, self._workers, limits, GRACE_SECONDS)
+        most = limits.body_bytes
+        bodies = Bodies(most, max(most, settings.body_memory), settings.min_rate)
+        room, grace = Room(settings.max_connections), GRACE_SECONDS
+        self._rest = Rest(self.dataplane, repository, self._workers, bodies, room, credentials, listener, grace)
+        self._grpc = Grpc(self.dataplane, repository, self._workers, most, credentials, grace)
 
     def start(self, models: Sequence[ServedModel] = ()) -> None:
         """Serve until SIGTERM or SIGINT; the folder says which models, so none are given.
@@ -103,6 +112,7 @@ class EndpointServer(ModelServer):
         Raises:
             Exception: what ended one of the tasks, if it was not the signal.
         """
+        await self._rest.see_off(self._settings.drain)
         self._rest.stop()
         await asyncio.gather(rest, self._grpc.stop())
         self._workers.close()

@@ -1,14 +1,27 @@
 """The threads that decode and infer, and the bound on how many requests may wait for them."""
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 from serving.refusals import Overloaded
 
 T = TypeVar("T")
+
+
+class _Job(Generic[T]):
+    """Work that can be forgotten, with the request that it holds, while it still stands in the queue."""
+
+    def __init__(self, work: Callable[[], T]) -> None:
+        self._work: Callable[[], T] | None = work
+
+    def __call__(self) -> T:
+        assert self._work is not None  # noqa: S101 - what was forgotten is never run
+        return self._work()
+
+    def forget(self) -> None:
+        self._work = None
 
 
 class Workers:
@@ -17,33 +30,50 @@ class Workers:
     Args:
         threads: Requests that are worked on at once.
         queue: Requests that may wait beside them.
+
+    Attributes:
+        capacity: Requests that may be held, at work or waiting.
+        held: Those that are.
     """
 
     def __init__(self, threads: int, queue: int) -> None:
         self._executor = ThreadPoolExecutor(threads, thread_name_prefix="predict")
-        self._capacity = threads + queue
-        self._admitted = 0
+        self.capacity = threads + queue
+        self.held = 0
 
-    @contextmanager
-    def admit(self) -> Iterator[None]:
-        """Hold a place for one request, from before its body is read until it is answered.
+    def check(self) -> None:
+        """Refuse a request for which there would be no place, before anything of it is read.
 
         Raises:
             Overloaded: if no place is free.
         """
-        if self._admitted >= self._capacity:
-            message = f"the endpoint already holds {self._admitted} requests; try again in a moment"
+        if self.held >= self.capacity:
+            message = f"the endpoint already holds {self.held} requests; try again in a moment"
             raise Overloaded(message, reason="overloaded")
-        self._admitted += 1
-        try:
-            yield
-        finally:
-            self._admitted -= 1
 
     async def run(self, work: Callable[[], T]) -> T:
-        """Do the work in a thread while the event loop goes on."""
-        return await asyncio.get_running_loop().run_in_executor(self._executor, work)
+        """Do the work in a thread while the event loop goes on; it holds a place until it is done.
+
+        Who gives up waiting (is cancelled) frees the place at once where the work had not begun.
+
+        Raises:
+            Overloaded: if no place is free.
+        """
+        self.check()
+        loop, job = asyncio.get_running_loop(), _Job(work)
+        self.held += 1
+        future = self._executor.submit(job)
+        # The thread may outlive the request, so the place is the work's and not the request's.
+        future.add_done_callback(lambda _: loop.call_soon_threadsafe(self._free))
+        try:
+            return await asyncio.wrap_future(future)
+        finally:
+            if future.cancelled():
+                job.forget()
 
     def close(self) -> None:
         """Let the work at hand finish and end the threads."""
         self._executor.shutdown()
+
+    def _free(self) -> None:
+        self.held -= 1

@@ -44,7 +44,7 @@ class EndpointProcess(msgspec.Struct, frozen=True):
 
 def options(settings: ServingSettings) -> list[str]:
     """Give the server's command-line options."""
-    given = settings.model_dump(exclude={"start_timeout"})
+    given = settings.model_dump(exclude={"start_timeout"}, exclude_none=True)
     return [text for name, value in given.items() for text in (f"--{name.replace('_', '-')}", str(value))]
 
 

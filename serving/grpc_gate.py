@@ -1,0 +1,90 @@
+"""What is decided before a gRPC message is read, and for how long it may be on its way.
+
+gRPC reads a message of any length to its end, however slowly it comes. So each call is taken as a stream
+of one message, which is asked for only once the call has been let in.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import grpc
+from google.protobuf.message import DecodeError
+
+from serving.credentials import Tokens
+from serving.refusals import Overloaded, Refusal, TooSlow
+from serving.tally import Tally
+from serving.workers import Workers
+
+# Probes bring no token.
+OPEN_METHODS = frozenset({"ServerLive", "ServerReady"})
+MESSAGE_SECONDS = 60.0
+ARRIVING = 32
+
+
+class GrpcGate(grpc.aio.ServerInterceptor):
+    """Lets calls in.
+
+    Args:
+        workers: Know whether there is a place.
+        tokens: Of which a call must bring one; None asks for none.
+    """
+
+    def __init__(self, workers: Workers, tokens: Tokens | None) -> None:
+        self._workers = workers
+        self._tokens = tokens
+        self._arriving: dict[asyncio.Timeout, None] = {}
+        self._tally = Tally("gRPC")
+
+    async def intercept_service(self, continuation: Callable[[Any], Awaitable[Any]], details: Any) -> Any:
+        """Wrap the handler of one call."""
+        handler = await continuation(details)
+        if handler is None or handler.unary_unary is None:
+            return handler
+
+        async def answer(messages: AsyncIterator[Any], context: Any) -> Any:
+            self._check(details.method.rpartition("/")[2], context)
+            return await handler.unary_unary(await self._read(messages), context)
+
+        return grpc.stream_unary_rpc_method_handler(
+            answer,
+            request_deserializer=handler.request_deserializer,
+            response_serializer=handler.response_serializer,
+        )
+
+    def _check(self, method: str, context: Any) -> None:
+        if self._tokens is not None and method not in OPEN_METHODS:
+            found = dict(context.invocation_metadata() or ()).get("authorization", "")
+            self._tokens.check(found if isinstance(found, str) else "")
+        if method == "ModelInfer":
+            try:
+                self._workers.check()
+            except Overloaded:
+                self._tally.add()
+                raise
+
+    async def _read(self, messages: AsyncIterator[Any]) -> Any:
+        """Read the one message; where too many arrive, the one that has taken longest gives way."""
+        clock = asyncio.timeout(MESSAGE_SECONDS)
+        try:
+            async with clock:
+                self._make_room(clock)
+                return await anext(messages)
+        except StopAsyncIteration as error:
+            raise Refusal("the call ended without a message; send one") from error
+        except DecodeError as error:
+            raise Refusal(f"the message is not what this method takes ({error}); see KServe's protocol v2") from error
+        except TimeoutError as error:
+            if clock not in self._arriving:
+                raise Overloaded("the endpoint receives more than it can hold; try again", "overloaded") from error
+            message = f"the message did not arrive within {MESSAGE_SECONDS:g} s; send it again, or smaller"
+            raise TooSlow(message, reason="too_slow") from error
+        finally:
+            self._arriving.pop(clock, None)
+
+    def _make_room(self, clock: asyncio.Timeout) -> None:
+        if len(self._arriving) >= ARRIVING:
+            oldest = next(iter(self._arriving))
+            del self._arriving[oldest]
+            oldest.reschedule(asyncio.get_running_loop().time())
+        self._arriving[clock] = None
