@@ -58,6 +58,7 @@ def serve(options: argparse.Namespace) -> None:
         raise InputError(f"--folder '{options.folder}' is not a folder; 'mscflow serve' makes one")
 
     # The slow imports come after the checks that fail often.
+    from serving.allocator import keep_memory
     from serving.credentials import Credentials
     from serving.lean import import_kserve
     from serving.listener import bind
@@ -69,6 +70,7 @@ def serve(options: argparse.Namespace) -> None:
     bind(settings.host, settings.grpc_port, "--grpc-port").close()
     (options.folder / STATUS_FILE).unlink(missing_ok=True)
     configure(options.log)
+    keep_memory()
     import_kserve()
     from serving.server import EndpointServer
 
