@@ -232,7 +232,9 @@ def _check_size(image: Image.Image, max_pixels: int) -> None:
 
 def _to_rgb(image: Image.Image) -> NDArray[np.uint8]:
     image.load()
-    upright = ImageOps.exif_transpose(image)
+    # In place, because it copies what needs no rotation otherwise.
+    ImageOps.exif_transpose(image, in_place=True)
+    upright = image
     if upright.mode.startswith("I") or upright.mode == "F":
         grey = _stretch(np.asarray(upright, dtype=np.float32), least_span=0.0 if upright.mode == "F" else 255.0)
         return np.repeat(grey[..., np.newaxis], 3, axis=2)
