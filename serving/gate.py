@@ -6,6 +6,7 @@ from fastapi import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from serving.credentials import Tokens
+from serving.observer import Observer
 from serving.refusals import Overloaded, Refusal
 from serving.rest_errors import refuse
 from serving.tally import Tally
@@ -22,12 +23,14 @@ class Gate:
         app: The application.
         workers: Knows whether there is a place.
         tokens: Of which a request must bring one; None asks for none.
+        observer: Is told of those that are turned away.
     """
 
-    def __init__(self, app: ASGIApp, workers: Workers, tokens: Tokens | None) -> None:
+    def __init__(self, app: ASGIApp, workers: Workers, tokens: Tokens | None, observer: Observer) -> None:
         self._app = app
         self._workers = workers
         self._tokens = tokens
+        self._observer = observer
         self._tally = Tally("REST")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -39,6 +42,7 @@ class Gate:
         try:
             self._check(request)
         except Refusal as refusal:
+            self._observer.turned_away(request.scope["path"], refusal)
             busy = isinstance(refusal, Overloaded)
             if busy:
                 self._tally.add()

@@ -12,6 +12,7 @@ import grpc
 from google.protobuf.message import DecodeError
 
 from serving.credentials import Tokens
+from serving.observer import Observer
 from serving.refusals import Overloaded, Refusal, TooSlow
 from serving.tally import Tally
 from serving.workers import Workers
@@ -28,10 +29,12 @@ class GrpcGate(grpc.aio.ServerInterceptor):
     Args:
         workers: Know whether there is a place.
         tokens: Of which a call must bring one; None asks for none.
+        observer: Is told of those that are turned away.
     """
 
-    def __init__(self, workers: Workers, tokens: Tokens | None) -> None:
+    def __init__(self, workers: Workers, tokens: Tokens | None, observer: Observer) -> None:
         self._workers = workers
+        self._observer = observer
         self._tokens = tokens
         self._arriving: dict[asyncio.Timeout, None] = {}
         self._tally = Tally("gRPC")
@@ -43,8 +46,14 @@ class GrpcGate(grpc.aio.ServerInterceptor):
             return handler
 
         async def answer(messages: AsyncIterator[Any], context: Any) -> Any:
-            self._check(details.method.rpartition("/")[2], context)
-            return await handler.unary_unary(await self._read(messages), context)
+            method = details.method.rpartition("/")[2]
+            try:
+                self._check(method, context)
+                message = await self._read(messages)
+            except Refusal as refusal:
+                self._observer.turned_away(method, refusal)
+                raise
+            return await handler.unary_unary(message, context)
 
         return grpc.stream_unary_rpc_method_handler(
             answer,

@@ -1,7 +1,5 @@
 """The gRPC server: KServe's v2 service, bound to one address, with clear refusals."""
 
-import time
-import uuid
 from typing import Any
 
 from grpc import StatusCode, aio, ssl_server_credentials
@@ -16,9 +14,9 @@ from components.errors import EndpointUnavailable
 from serving.credentials import Credentials
 from serving.grpc_gate import GrpcGate
 from serving.model import Answer, Repository
+from serving.observer import Observer
 from serving.protocol import GrpcBody, encode_v2
 from serving.refusals import Refusal, SwitchedOff
-from serving.rest import log_answer
 from serving.workers import Workers
 
 OPTIONS = {
@@ -48,9 +46,10 @@ class _Interceptor(ExceptionToStatusInterceptor):
 class _Servicer(InferenceServicer):
     """KServe's service with a strict ``ModelInfer`` and a closed repository."""
 
-    def __init__(self, dataplane: DataPlane, repository: Repository) -> None:
+    def __init__(self, dataplane: DataPlane, repository: Repository, observer: Observer) -> None:
         super().__init__(dataplane, None)
         self._repository = repository
+        self._observer = observer
 
     async def ServerReady(self, request: Any, context: Any) -> Any:
         return messages.ServerReadyResponse(ready=self._repository.why_not_ready() is None)
@@ -63,12 +62,15 @@ class _Servicer(InferenceServicer):
         return await super().ModelMetadata(request, context)
 
     async def ModelInfer(self, request: Any, context: Any) -> Any:
-        started, headers = time.perf_counter(), dict(context.invocation_metadata() or ())
-        self._repository.require(request.model_name).require()
-        found = await self._data_plane.infer(model_name=request.model_name, request=GrpcBody(request))
-        answer: Answer = found[0]
-        log_answer(headers.get("x-request-id") or uuid.uuid4().hex, "ModelInfer", answer, started)
-        return encode_v2(answer.model, answer.version, answer.images, answer.predictions).to_grpc()
+        headers = dict(context.invocation_metadata() or ())
+        with self._observer.watch("grpc", request.model_name, "ModelInfer", headers) as watch:
+            watch.received(request.ByteSize())
+            self._repository.require(request.model_name).require()
+            found = await self._data_plane.infer(model_name=request.model_name, request=GrpcBody(request))
+            answer: Answer = found[0]
+            response = encode_v2(answer.model, answer.version, answer.images, answer.predictions).to_grpc()
+            watch.answered(answer)
+        return response
 
     async def RepositoryModelLoad(self, request: Any, context: Any) -> Any:
         raise SwitchedOff("models are not loaded over the network; deploy them with mscflow", reason="switched_off")
@@ -87,11 +89,13 @@ class Grpc(GRPCServer):
         workers: Workers,
         most: int,
         credentials: Credentials,
+        observer: Observer,
         grace: int,
     ) -> None:
         super().__init__(0, dataplane, None, kwargs={}, grace_period=grace)
         self._repository = repository
-        self._gate = GrpcGate(workers, credentials.tokens)
+        self._observer = observer
+        self._gate = GrpcGate(workers, credentials.tokens, observer)
         self._most = most
         self._tls = credentials.tls
 
@@ -108,7 +112,7 @@ class Grpc(GRPCServer):
             interceptors=(_Interceptor(), self._gate),
             options=[*OPTIONS.items(), ("grpc.max_receive_message_length", self._most)],
         )
-        servicer = _Servicer(self._data_plane, self._repository)
+        servicer = _Servicer(self._data_plane, self._repository, self._observer)
         service.add_GRPCInferenceServiceServicer_to_server(servicer, self._server)
         address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         try:

@@ -7,10 +7,8 @@ password. The former are replaced here, the latter left out.
 
 import asyncio
 import functools
-import logging
 import socket
 import ssl
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator
 from contextlib import contextmanager
 from typing import Any
@@ -20,7 +18,7 @@ import uvicorn
 from fastapi import FastAPI, Request, Response
 from kserve.errors import InvalidInput
 from kserve.protocol.dataplane import DataPlane
-from kserve.protocol.rest.server import RESTServer, metrics_handler
+from kserve.protocol.rest.server import RESTServer
 from kserve.protocol.rest.v2_endpoints import V2Endpoints
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
@@ -31,6 +29,7 @@ from serving.connection import KEEP_ALIVE_SECONDS, Connection, Room
 from serving.credentials import Credentials
 from serving.gate import Gate
 from serving.model import Answer, Repository
+from serving.observer import Observer
 from serving.protocol import V1Body, V2Body, encode_v1, encode_v2
 from serving.refusals import NotReady, Refusal
 from serving.rest_errors import on_error
@@ -40,8 +39,6 @@ BACKLOG = 2048
 HANDSHAKE_SECONDS = 10.0
 JSON_LENGTH_HEADER = "inference-header-content-length"
 JSON = "application/json"
-
-log = logging.getLogger("mscflow.request")
 
 
 class _Server(uvicorn.Server):
@@ -77,6 +74,7 @@ class Rest(RESTServer):
         bodies: Bound what requests bring.
         room: Bounds the connections.
         credentials: What clients must show.
+        observer: Watches the requests.
         listener: Bound socket.
         grace: Seconds that requests in flight may take when the server stops.
     """
@@ -89,11 +87,12 @@ class Rest(RESTServer):
         bodies: Bodies,
         room: Room,
         credentials: Credentials,
+        observer: Observer,
         listener: socket.socket,
         grace: int,
     ) -> None:
         self._app = FastAPI(title="mscflow endpoint", openapi_url=None, docs_url=None, redoc_url=None)
-        gate = Gate(self._app, workers, credentials.tokens)
+        gate = Gate(self._app, workers, credentials.tokens, observer)
         super().__init__(gate, dataplane, None, http_port=listener.getsockname()[1], grace_period=grace)
         self.port: int = listener.getsockname()[1]
         config = uvicorn.Config(
@@ -111,6 +110,7 @@ class Rest(RESTServer):
         self._listener = listener
         self._repository = repository
         self._bodies = bodies
+        self._observer = observer
         self._room = room
 
     async def start(self) -> None:
@@ -137,7 +137,7 @@ class Rest(RESTServer):
         """Register the routes and the answers to errors."""
         app, v2 = self._app, V2Endpoints(self.dataplane)
         app.add_api_route("/", self.dataplane.live, methods=["GET"])
-        app.add_api_route("/metrics", metrics_handler, methods=["GET"])
+        app.add_api_route("/metrics", self.metrics, methods=["GET"], response_model=None)
         app.add_api_route("/openapi.json", openapi.answer, methods=["GET"], response_model=None)
         app.add_api_route("/v1/models", v2.models, methods=["GET"])
         app.add_api_route("/v1/models/{model_name}", self.describe, methods=["GET"], response_model=None)
@@ -151,6 +151,11 @@ class Rest(RESTServer):
         app.add_api_route("/v2/models/{model_name}/infer", self.predict_v2, methods=["POST"], response_model=None)
         for kind in (Refusal, InvalidInput, HTTPException, Exception):
             app.add_exception_handler(kind, on_error)
+
+    async def metrics(self, request: Request) -> Response:
+        """The endpoint's figures, for Prometheus."""
+        content, media_type = self._observer.metrics.publish(request.headers.get("accept", ""))
+        return Response(content, media_type=media_type)
 
     async def ready(self) -> dict[str, bool]:
         """Whether the endpoint can answer; if not, the error says why."""
@@ -204,32 +209,20 @@ class Rest(RESTServer):
     async def _answer(
         self, request: Request, name: str, handle: Callable[[bytes], Awaitable[tuple[Answer, Response]]]
     ) -> Response:
-        """Admit, read, handle and log one request."""
-        request_id, started = request.state.request_id, time.perf_counter()
-        self._repository.require(name).require()
-        try:
-            with self._bodies.receive(request.headers.get("content-length", "")) as body:
-                answer, response = await handle(await body.read(_chunks(request)))
-        except asyncio.CancelledError as error:
-            # Its connection, which has ended, cancels a request; so does a server that stops, after its grace.
-            raise Refusal("the client left, or the endpoint stopped, before the answer", "disconnected") from error
-        response.headers["x-request-id"] = request_id
-        log_answer(request_id, request.url.path, answer, started)
+        """Read and handle one request, and have it watched."""
+        with self._observer.watch_rest(request, name) as watch:
+            self._repository.require(name).require()
+            try:
+                with self._bodies.receive(request.headers.get("content-length", "")) as body:
+                    content = await body.read(_chunks(request))
+                    watch.received(len(content))
+                    answer, response = await handle(content)
+            except asyncio.CancelledError as error:
+                # Its connection, which has ended, cancels a request; so does a server that stops, after its grace.
+                raise Refusal("the client left, or the endpoint stopped, before the answer", "disconnected") from error
+            watch.answered(answer)
+        response.headers["x-request-id"] = watch.request_id
         return response
-
-
-def log_answer(request_id: str, path: str, answer: Answer, started: float) -> None:
-    """Write one line about an answered request."""
-    fields = {
-        "request": request_id,
-        "path": path,
-        "model": answer.model,
-        "version": answer.version,
-        "images": len(answer.predictions),
-        "abstained": sum(item.abstain for item in answer.predictions),
-        "milliseconds": round(1000 * (time.perf_counter() - started), 1),
-    }
-    log.info("answered", extra={"fields": fields})
 
 
 async def _chunks(request: Request) -> AsyncIterator[bytes]:

@@ -7,6 +7,7 @@ from fastapi.responses import JSONResponse
 from kserve.errors import InvalidInput
 from starlette.exceptions import HTTPException
 
+from serving.logs import log_refusal
 from serving.refusals import Refusal, Unauthorised
 
 log = logging.getLogger("mscflow.request")
@@ -25,7 +26,8 @@ async def on_error(request: Request, error: Exception) -> JSONResponse:
         case HTTPException():
             return _error(request, error.status_code, str(error.detail), "bad_request")
     request_id = getattr(request.state, "request_id", "none")
-    log.error("request %s failed", request_id, exc_info=error)
+    if not _is_watched(request):
+        log.error("request %s failed", request_id, exc_info=error)
     return _error(request, 500, f"the endpoint failed; its log tells more under request {request_id}", "bug")
 
 
@@ -50,7 +52,12 @@ def _error(request: Request, status: int, message: str, reason: str, *, logged: 
     request_id = getattr(request.state, "request_id", None)
     if request_id:
         headers["x-request-id"] = request_id
-        if logged:
-            fields = {"request": request_id, "path": request.url.path, "status": status, "reason": reason}
-            log.warning("refused: %s", message, extra={"fields": fields})
+        if logged and not _is_watched(request):
+            fields = {"request": request_id, "path": request.url.path[:200], "status": status, "reason": reason}
+            log_refusal(message, fields)
     return JSONResponse({"error": message, "reason": reason}, status_code=status, headers=headers)
+
+
+def _is_watched(request: Request) -> bool:
+    """Whether who watches the request writes its line of the log."""
+    return getattr(request.state, "watched", False)

@@ -21,6 +21,7 @@ from components.endpoint.files import (
 from components.errors import DeploymentError, StorageError
 from serving.loaded import ModelRejected
 from serving.loading import load_model
+from serving.metrics import Metrics
 from serving.model import Repository, ServedModel
 
 POLL_SECONDS = 0.25
@@ -47,6 +48,7 @@ class Rollout:
         repository: The models that answer.
         make_model: Gives a model of a name, with no version loaded yet.
         threads: Threads of one inference.
+        metrics: Counts the versions that take over, and those that cannot.
     """
 
     def __init__(
@@ -56,12 +58,14 @@ class Rollout:
         repository: Repository,
         make_model: Callable[[str], ServedModel],
         threads: int,
+        metrics: Metrics,
     ) -> None:
         self._folder = folder
         self._address = address
         self._repository = repository
         self._make_model = make_model
         self._threads = threads
+        self._metrics = metrics
         # Loading has a thread of its own, so that predictions do not wait for it.
         self._loader = ThreadPoolExecutor(1, thread_name_prefix="load")
         self._signature: Signature = (0, 0, 0)
@@ -137,12 +141,14 @@ class Rollout:
                 self._fail(model, wanted, f"{type(error).__name__}: {error}")
                 return
             model.current = loaded
+            self._metrics.swaps.labels(model.name).inc()
             log.info("%s %s serves (%s)", model.name, wanted.version, wanted.digest[:12])
         model.problem = None
         self._note(model, "ready", wanted)
 
     def _fail(self, model: ServedModel, wanted: WantedModel, reason: str) -> None:
         model.problem = reason
+        self._metrics.load_failures.labels(model.name).inc()
         self._note(model, "failed", wanted)
         log.error("%s %s does not serve: %s", model.name, wanted.version, reason)
 

@@ -16,7 +16,9 @@ from serving.bodies import Bodies
 from serving.connection import Room
 from serving.credentials import Credentials
 from serving.grpc_server import Grpc
+from serving.metrics import Metrics
 from serving.model import Repository, ServedCulture, ServedModel
+from serving.observer import Observer
 from serving.pictures import Limits
 from serving.rest import Rest
 from serving.rollout import Address, Rollout
@@ -69,8 +71,10 @@ class EndpointServer(ModelServer):
         most = limits.body_bytes
         bodies = Bodies(most, max(most, settings.body_memory), settings.min_rate)
         room, grace = Room(settings.max_connections), GRACE_SECONDS
-        self._rest = Rest(self.dataplane, repository, self._workers, bodies, room, credentials, listener, grace)
-        self._grpc = Grpc(self.dataplane, repository, self._workers, most, credentials, grace)
+        self._observer = Observer.of(settings, Metrics(repository, self._workers, settings.threads))
+        guards = (credentials, self._observer)
+        self._rest = Rest(self.dataplane, repository, self._workers, bodies, room, *guards, listener, grace)
+        self._grpc = Grpc(self.dataplane, repository, self._workers, most, *guards, grace)
 
     def start(self, models: Sequence[ServedModel] = ()) -> None:
         """Serve until SIGTERM or SIGINT; the folder says which models, so none are given.
@@ -104,7 +108,8 @@ class EndpointServer(ModelServer):
             return ServedModel(name, self._workers, self._limits)
 
         threads = self._settings.inference_threads
-        return Rollout(self._folder, address, self.registered_models, make_model, threads)
+        metrics = self._observer.metrics
+        return Rollout(self._folder, address, self.registered_models, make_model, threads, metrics)
 
     async def _drain(self, rest: "asyncio.Task[Any]", *others: "asyncio.Task[Any]") -> None:
         """Take no more requests, answer those that were taken, and end.
@@ -116,6 +121,7 @@ class EndpointServer(ModelServer):
         self._rest.stop()
         await asyncio.gather(rest, self._grpc.stop())
         self._workers.close()
+        self._observer.close()
         for task in others:
             task.cancel()
         for outcome in await asyncio.gather(*others, return_exceptions=True):
