@@ -63,6 +63,24 @@ class Access:
         return context
 
 
+def read_token(path: Path) -> str:
+    """Read the first token of a file, whose empty lines and lines that begin with ``#`` are passed over.
+
+    Raises:
+        InputError: if there is none.
+    """
+    try:
+        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"--token-file '{path}' cannot be read ({error}); give a file with one token a line"
+        ) from error
+    tokens = [line for line in lines if line and not line.startswith("#")]
+    if not tokens:
+        raise InputError(f"--token-file '{path}' holds no token; give a file with one token a line")
+    return tokens[0]
+
+
 def _file(variable: str) -> Path | None:
     value = os.environ.get(variable)
     return Path(value) if value else None

@@ -50,8 +50,8 @@ def explain(url: str, timeout: float, error: httpx.HTTPError) -> Failure:
     if isinstance(error, httpx.ConnectError):
         advice = "start one with 'mscflow serve', or give its --url"
         return _failure(f"no endpoint answers at {url} ({text}); {advice}", passing=True)
-    advice = " or whether it is to be https://" if url.startswith("http:") else ""
-    return _failure(f"the connection to {url} broke ({text}); check that an endpoint is there{advice}", passing=True)
+    advice = ", or give it as https://" if url.startswith("http:") else ""
+    return _failure(f"what answers at {url} broke the connection ({text}); check the port{advice}", passing=True)
 
 
 def _failure(message: str, *, passing: bool) -> Failure:

@@ -16,9 +16,10 @@ import click
 
 from components.errors import MscflowError
 from pipelines.cli.data import data
-from pipelines.cli.endpoint import predict, serve
+from pipelines.cli.endpoint import serve
 from pipelines.cli.models import models, report
 from pipelines.cli.pipelines import pipelines
+from pipelines.cli.predict import predict
 from pipelines.cli.run import demo, run
 from pipelines.cli.settings import settings
 from pipelines.cli.study import study
@@ -64,8 +65,9 @@ def _run(arguments: list[str]) -> int:
             return _fail(error.format_message(), 2, as_json)
         error.show()
         return 2
-    except (KeyboardInterrupt, click.Abort):
-        return _fail("interrupted; what was finished is kept, and the same command continues from it", 130, as_json)
+    except (KeyboardInterrupt, click.Abort) as stop:
+        usual = "interrupted; what was finished is kept, and the same command continues from it"
+        return _fail(str(stop) or usual, INTERRUPTED, as_json)
     except BrokenPipeError:
         # The reader (head, less) has gone; without this, Python complains again when it flushes.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

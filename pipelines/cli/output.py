@@ -40,7 +40,8 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]], title: str |
     from rich.table import Table
 
     # Where no terminal sets a width (a file, a pipe), one that no table reaches, so that nothing is cut.
-    console = Console(width=None if sys.stdout.isatty() else 200)
+    # What is shown are names and sentences, in which brackets mean brackets.
+    console = Console(width=None if sys.stdout.isatty() else 200, markup=False, emoji=False)
     if title:
         console.print(title, style="bold", highlight=False)
     made = Table(*columns, box=box.SIMPLE_HEAD if console.is_terminal else box.SIMPLE, pad_edge=False)
