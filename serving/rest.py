@@ -91,7 +91,7 @@ class Rest(RESTServer):
         listener: socket.socket,
         grace: int,
     ) -> None:
-        self._app = FastAPI(title="mscflow endpoint", openapi_url=None, docs_url=None, redoc_url=None)
+        self._app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
         gate = Gate(self._app, workers, credentials.tokens, observer)
         super().__init__(gate, dataplane, None, http_port=listener.getsockname()[1], grace_period=grace)
         self.port: int = listener.getsockname()[1]
@@ -140,8 +140,8 @@ class Rest(RESTServer):
         app.add_api_route("/metrics", self.metrics, methods=["GET"], response_model=None)
         app.add_api_route("/openapi.json", openapi.answer, methods=["GET"], response_model=None)
         app.add_api_route("/v1/models", v2.models, methods=["GET"])
-        app.add_api_route("/v1/models/{model_name}", self.describe, methods=["GET"], response_model=None)
         app.add_api_route("/v1/models/{model_name}:predict", self.predict_v1, methods=["POST"], response_model=None)
+        app.add_api_route("/v1/models/{model_name}", self.describe, methods=["GET"], response_model=None)
         app.add_api_route("/v2", v2.metadata, methods=["GET"])
         app.add_api_route("/v2/health/live", v2.live, methods=["GET"])
         app.add_api_route("/v2/health/ready", self.ready, methods=["GET"])

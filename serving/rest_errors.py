@@ -23,6 +23,12 @@ async def on_error(request: Request, error: Exception) -> JSONResponse:
         case HTTPException(status_code=404):
             message = f"there is no path {request.url.path[:200]}; see serving/README.md"
             return _error(request, 404, message, "unknown_path")
+        case HTTPException(status_code=405):
+            allowed = (error.headers or {}).get("Allow", "GET, POST")
+            message = f"{request.method[:20]} is not for {request.url.path[:200]}; it takes {allowed}"
+            response = _error(request, 405, message, "bad_request")
+            response.headers["allow"] = allowed
+            return response
         case HTTPException():
             return _error(request, error.status_code, str(error.detail), "bad_request")
     request_id = getattr(request.state, "request_id", "none")

@@ -216,6 +216,16 @@ def test_names_and_paths_that_are_not_served_are_refused(endpoint: Any, method: 
         assert response.json()["error"] == f"no model 'other' is served; there is {MODEL}, culture"
 
 
+def test_a_method_that_a_path_does_not_take_is_told_which_it_takes(endpoint: Any) -> None:
+    response = endpoint.http.put(PREDICT)
+    assert (response.status_code, response.headers["allow"]) == (405, "POST")
+    assert response.json()["error"] == f"PUT is not for {PREDICT}; it takes POST"
+
+
+def test_a_slash_too_many_is_no_path_and_leads_nowhere(endpoint: Any) -> None:
+    assert endpoint.http.get("/v1/models/").status_code == endpoint.http.post(f"{PREDICT}/").status_code == 404
+
+
 def test_nobody_can_unload_a_model_over_grpc(endpoint: Any) -> None:
     with grpc.insecure_channel(endpoint.grpc) as channel:
         stub = GRPCInferenceServiceStub(channel)
