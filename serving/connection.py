@@ -168,8 +168,10 @@ class Connection(HttpToolsProtocol):
             self._wait(KEEP_ALIVE_SECONDS, self.transport.close)
 
     def on_response_complete(self) -> None:
+        if self._deaf:
+            return
         super().on_response_complete()
-        if self.cycle.response_complete and self.cycle.more_body and not self._deaf:
+        if self.cycle.response_complete and self.cycle.more_body:
             self._wait(LINGER_SECONDS, self.drop)
 
     def _start_asgi_task(self, cycle: Any, app: Any) -> None:
@@ -185,10 +187,16 @@ class Connection(HttpToolsProtocol):
 
     def _refuse(self, status: int, message: str, reason: str) -> None:
         """Answer what never became a request, and end the connection."""
+        running = self.cycle is not None and not self.cycle.response_complete
+        if self.pipeline or (running and self.cycle.response_started):
+            self.drop()
+            return
+        if running:
+            self.cycle.disconnected = True  # so that nothing more is written for it
+            self.cycle.message_event.set()
         text = msgspec.json.encode({"error": message, "reason": reason})
-        if self.cycle is None or self.cycle.response_complete:
-            head = b"content-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n" % len(text)
-            self.transport.write(STATUS_LINE[status] + head + text)
+        head = b"content-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n" % len(text)
+        self.transport.write(STATUS_LINE[status] + head + text)
         self._linger()
 
     def _linger(self) -> None:
