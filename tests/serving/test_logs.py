@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from serving import logs
 from serving.logs import Throttle, configure
 
 
@@ -45,3 +46,16 @@ def test_a_flood_is_thinned_to_a_burst_and_a_trickle_that_says_how_many_it_stand
     assert [throttle.admit("overloaded") for _ in range(3)] == [2, None, None]
     now[0] = 100.0
     assert [throttle.admit("overloaded") for _ in range(4)] == [2, 0, 0, None]
+
+
+@pytest.mark.usefixtures("_loggers_as_before")
+def test_files_are_rotated_and_the_oldest_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logs, "FILE_BYTES", 1000)
+    configure(tmp_path / "server.log")
+    for index in range(100):
+        logging.getLogger("mscflow.request").info("answered", extra={"fields": {"index": index, "path": Path("a")}})
+    files = {path.name: path.read_text().splitlines() for path in tmp_path.iterdir()}
+    assert sorted(files) == ["server.log", *(f"server.log.{number}" for number in range(1, logs.FILES_KEPT + 1))]
+    assert max(len("\n".join(lines)) for lines in files.values()) < 1300
+    kept = [json.loads(line)["index"] for name in sorted(files, reverse=True) for line in files[name]]
+    assert kept == list(range(100 - len(kept), 100))
