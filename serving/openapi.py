@@ -33,6 +33,7 @@ REASONS = {
     "truncated": "an image file is cut short",
     "unknown_model": "no such model",
     "unknown_path": "no such path",
+    "unauthorised": "no token, or one that is not known, where the endpoint asks for one",
     "unreadable": "not an image file, or a damaged one",
     "unsupported": "an image file of a kind that is not read",
 }
@@ -54,8 +55,9 @@ _PARAMETERS = {
 }
 _BAD_PATH = 405
 _ABOUT = "health and discovery"
-_EXAMPLE_V1 = {"instances": [{"image": {"b64": "iVBORw0KGgo="}}]}
-_EXAMPLE_V2 = {"inputs": [{"name": "image", "datatype": "BYTES", "shape": [1], "data": ["iVBORw0KGgo="]}]}
+EXAMPLE_IMAGE = "iVBORw0KGgo="
+_EXAMPLE_V1 = {"instances": [{"image": {"b64": EXAMPLE_IMAGE}}]}
+_EXAMPLE_V2 = {"inputs": [{"name": "image", "datatype": "BYTES", "shape": [1], "data": [EXAMPLE_IMAGE]}]}
 
 Json = dict[str, Any]
 
@@ -105,19 +107,22 @@ def _about() -> Json:
 
 
 def _discovery() -> Json:
-    def get(summary: str, kind: type, errors: Iterable[int] = ()) -> Json:
-        return {"get": _operation(_ABOUT, summary, _content(ref(kind)), [401, *errors])}
+    def get(summary: str, kind: type) -> Json:
+        return {"get": _operation(_ABOUT, summary, _content(ref(kind)), [401])}
 
-    def of_model(summary: str, kind: type, errors: Iterable[int]) -> Json:
-        return {**get(summary, kind, errors), "parameters": [{"$ref": "#/components/parameters/model_name"}]}
+    def of_model(summary: str, schema: Json, *errors: int) -> Json:
+        operation = _operation(_ABOUT, summary, _content(schema), [401, *errors])
+        return {"get": operation, "parameters": [{"$ref": "#/components/parameters/model_name"}]}
+
+    versions = {"anyOf": [ref(schemas.Classifier), ref(schemas.Detector), ref(schemas.Culture)]}
 
     return {
         "/v2": get("Which server this is", schemas.Server),
         "/v1/models": get("Names of the models", schemas.Models),
         "/v2/models": get("Names of the models", schemas.Models),
-        "/v1/models/{model_name}": of_model("Which version of a model answers", schemas.Described, [404, 503]),
-        "/v2/models/{model_name}": of_model("Tensors that a model takes and gives", schemas.ModelMetadata, [404]),
-        "/v2/models/{model_name}/ready": of_model("Whether a model can answer", schemas.ModelReady, [404, 503]),
+        "/v1/models/{model_name}": of_model("Which version of a model answers", versions, 404, 503),
+        "/v2/models/{model_name}": of_model("Tensors that a model takes and gives", ref(schemas.ModelMetadata), 404),
+        "/v2/models/{model_name}/ready": of_model("Whether a model can answer", ref(schemas.ModelReady), 404, 503),
     }
 
 
@@ -204,7 +209,8 @@ def _schemas() -> Json:
     found = json_schemas(
         schemas.Error,
         *(schemas.Alive, schemas.Live, schemas.Ready, schemas.ModelReady, schemas.Server, schemas.Models),
-        *(schemas.Described, schemas.ModelMetadata, schemas.Instance, schemas.CultureInstance),
+        *(schemas.Classifier, schemas.Detector, schemas.Culture, schemas.ClassifierVersion, schemas.DetectorVersion),
+        *(schemas.ModelMetadata, schemas.Instance, schemas.CultureInstance),
         *(schemas.V2Request, schemas.V2Answer),
         *(answer_type(model) for model in MODELS),
     )

@@ -52,21 +52,69 @@ class Models(msgspec.Struct):
     models: list[str]
 
 
-class Described(msgspec.Struct):
-    """Which version of a model answers.
+class Version(msgspec.Struct):
+    """A version of a model that answers.
 
     Attributes:
         digest: The model's digest, which fixes every byte of it.
         data_version: Data version that the model was trained on.
+        modality: How the vessels are built whose images it was made for.
+    """
+
+    version: str
+    digest: str
+    data_version: str
+    modality: str
+
+
+class ClassifierVersion(Version):
+    """A version of a model that tells the confluence.
+
+    Attributes:
+        classes: Names of its classes.
+    """
+
+    classes: list[str]
+
+
+class DetectorVersion(Version):
+    """A version of a model that finds abnormal cells.
+
+    Attributes:
+        positive: Labels of the cells that it finds.
+        min_score: Score from which on a cell is given out.
+    """
+
+    positive: list[str]
+    min_score: float
+
+
+class Classifier(ClassifierVersion):
+    """A model that tells the confluence, and the version of it that answers."""
+
+    name: str
+    ready: Literal[True]
+
+
+class Detector(DetectorVersion):
+    """A model that finds abnormal cells, and the version of it that answers."""
+
+    name: str
+    ready: Literal[True]
+
+
+class Culture(msgspec.Struct):
+    """All models together, and the versions of them that answer.
+
+    Attributes:
+        version: Versions of its models, in one text.
+        models: Version of each of its models, by name.
     """
 
     name: str
     ready: Literal[True]
     version: str
-    digest: str
-    data_version: str
-    modality: str
-    classes: list[str]
+    models: dict[str, Any]
 
 
 class TensorType(msgspec.Struct):
@@ -103,18 +151,16 @@ class Instance(msgspec.Struct):
     Attributes:
         image: The image file; where it is a text, its bytes as base64.
         b64: Bytes of the image file as base64 text.
+        modality: How the vessel is built; the model culture must know.
     """
 
     image: Base64 | str | None = None
     b64: str | None = None
+    modality: Literal["single_stack", "multi_stack"] | None = None
 
 
 class CultureInstance(Instance, kw_only=True):
-    """An image of a v1 request for the model culture; either ``image`` or ``b64`` is there.
-
-    Attributes:
-        modality: How the vessel is built.
-    """
+    """An image of a v1 request for the model culture; either ``image`` or ``b64`` is there."""
 
     modality: Literal["single_stack", "multi_stack"]
 
@@ -177,9 +223,9 @@ class V2Answer(msgspec.Struct):
 
     id: str
     model_name: str
-    model_version: str | None
-    parameters: Parameters
+    model_version: str
     outputs: list[OutputTensor]
+    parameters: Parameters = {}
 
 
 class Error(msgspec.Struct):
@@ -192,6 +238,11 @@ class Error(msgspec.Struct):
 
     error: str
     reason: str
+
+
+def ref(kind: type) -> dict[str, str]:
+    """Point to the schema of a type."""
+    return {"$ref": PLACE.format(name=kind.__name__)}
 
 
 _DIGEST: dict[str, Any] = {"pattern": "^[0-9a-f]{64}$"}
@@ -214,6 +265,7 @@ _NARROWER: dict[type, dict[str, dict[str, Any]]] = {
     Base64: {"b64": _IMAGE},
     Instance: {"b64": _IMAGE},
     CultureInstance: {"b64": _IMAGE},
+    Culture: {"models": {"additionalProperties": {"anyOf": [ref(ClassifierVersion), ref(DetectorVersion)]}}},
     V2Request: {"inputs": {"minItems": 1, "maxItems": 2}},
     ImageTensor: {"name": {"enum": ["image", "modality"]}, "shape": {"minItems": 1, "maxItems": 2}},
 }
@@ -235,11 +287,6 @@ def json_schemas(*types: type[Any]) -> Schemas:
         if issubclass(kind, Instance):
             schema["anyOf"] = [{"required": ["image"]}, {"required": ["b64"]}]
     return dict(schemas)
-
-
-def ref(kind: type) -> dict[str, str]:
-    """Point to the schema of a type."""
-    return {"$ref": PLACE.format(name=kind.__name__)}
 
 
 def _structs(types: tuple[type[Any], ...]) -> set[type[Any]]:
