@@ -120,7 +120,7 @@ class Watch:
         self._answer: Answer | None = None
         self._started = self._read = time.perf_counter()
         tracing = observer.tracing
-        self._span = tracing.begin(f"{protocol} {self._model}", headers) if tracing else None
+        self._span = tracing.begin(f"{protocol} {self._model}", self.request_id, headers) if tracing else None
         self._trace_id = self._span.trace_id if self._span else trace_id_of(headers)
 
     def received(self, size: int) -> None:

@@ -72,13 +72,14 @@ class Tracing:
         self._tracer = self._provider.get_tracer("mscflow.serving")
         self._propagator = TraceContextTextMapPropagator()
 
-    def begin(self, name: str, headers: Mapping[str, Any]) -> "RequestSpan":
+    def begin(self, name: str, request_id: str, headers: Mapping[str, Any]) -> "RequestSpan":
         """Begin a request's span, within the trace that its headers name."""
         from opentelemetry.trace import SpanKind
 
         carrier = {key: str(headers[key]) for key in ("traceparent", "tracestate") if headers.get(key)}
         context = self._propagator.extract(carrier)
-        return RequestSpan(self._tracer, self._tracer.start_span(name, context, SpanKind.SERVER))
+        named = {"mscflow.request": request_id}
+        return RequestSpan(self._tracer, self._tracer.start_span(name, context, SpanKind.SERVER, named))
 
     def close(self) -> None:
         """Send what waits, for no longer than ``FLUSH_SECONDS``."""
