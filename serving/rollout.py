@@ -37,6 +37,7 @@ class Address:
     host: str
     port: int
     grpc_port: int
+    tls: bool
 
 
 class Rollout:
@@ -93,6 +94,7 @@ class Rollout:
             generation=self._settled,
             models=dict(self._states),
             problem=self._repository.problem,
+            tls=self._address.tls,
         )
         try:
             write_status(self._folder, status)

@@ -89,7 +89,9 @@ class EndpointServer(ModelServer):
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stopping.set)
         grpc_port = await self._grpc.listen(self._settings.host, self._settings.grpc_port)
-        rollout = self._rollout(Address(self._settings.host, self._rest.port, grpc_port))
+        rollout = self._rollout(
+            Address(self._settings.host, self._rest.port, grpc_port, self._settings.tls_certificate is not None)
+        )
         tasks: list[asyncio.Task[Any]] = [
             asyncio.create_task(work) for work in (self._rest.start(), rollout.run(), stopping.wait())
         ]

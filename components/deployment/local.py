@@ -174,7 +174,8 @@ def addresses(found: Status) -> dict[str, str]:
     """Give the URLs by which this machine reaches the endpoint."""
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(found.host, found.host)  # noqa: S104 - it is read, not bound
     shown = f"[{host}]" if ":" in host else host
-    return {"url": f"http://{shown}:{found.port}", "grpc_url": f"{shown}:{found.grpc_port}"}
+    scheme = "https" if found.tls else "http"
+    return {"url": f"{scheme}://{shown}:{found.port}", "grpc_url": f"{shown}:{found.grpc_port}"}
 
 
 def _previous(folder: Path) -> Models:

@@ -72,6 +72,7 @@ class Status(msgspec.Struct, frozen=True):
         ready: Whether it can answer.
         generation: That of the last ``desired.json`` whose models have all been tried.
         problem: Why ``desired.json`` itself could not be used.
+        tls: Whether it is reached by https.
     """
 
     pid: int
@@ -82,6 +83,7 @@ class Status(msgspec.Struct, frozen=True):
     generation: str = ""
     models: dict[str, ModelStatus] = {}
     problem: str | None = None
+    tls: bool = False
 
 
 def read_desired(folder: Path) -> Desired:

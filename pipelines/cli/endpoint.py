@@ -1,5 +1,6 @@
 """`mscflow serve`: the endpoint of this machine."""
 
+import time
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -9,6 +10,8 @@ from pipelines.cli.output import json_option, say, table
 if TYPE_CHECKING:
     from components.endpoint.files import Status
     from components.settings import Settings
+
+POLL_SECONDS = 0.1
 
 
 @click.command()
@@ -37,6 +40,8 @@ def serve(stop: bool, ask_status: bool, as_json: bool, **given: Any) -> None:
         say({"stopped": stopped}, as_json, lambda: click.echo(note))
     elif ask_status:
         status = local.status(settings.home)
+        if "models" in status:
+            status |= {"culture": _together(status["models"]), "missing": _missing(status["models"])}
         say(status, as_json, lambda: _show_status(status))
     else:
         _serve(settings)
@@ -48,11 +53,28 @@ def _serve(settings: "Settings") -> None:
 
     def announce(status: "Status") -> None:
         click.echo(f"listening on {local.addresses(status)['url']}, gRPC on port {status.grpc_port}; Ctrl-C ends it")
+        try:
+            _show_status(_settled(settings))
+        except KeyboardInterrupt:
+            return  # it has reached the server too, which ends by itself
 
     local.check_ports(settings.serving, settings.home)
     champions = steps.champions(settings.mlflow_uri, settings.home)
     if code := local.serve_foreground(settings.home, settings.serving, champions, announce):
         raise DeploymentError(f"the endpoint ended with exit code {code}; its log is above")
+
+
+def _settled(settings: "Settings") -> dict[str, Any]:
+    """Wait until the endpoint has tried all of its models; tell how it does."""
+    from components.deployment import local
+
+    deadline = time.monotonic() + settings.serving.start_timeout
+    while True:
+        status = local.status(settings.home)
+        tried = [model["state"] != "loading" for model in status.get("models", [])]
+        if not status["running"] or (tried and all(tried)) or time.monotonic() > deadline:
+            return status
+        time.sleep(POLL_SECONDS)
 
 
 def _show_status(status: dict[str, Any]) -> None:
@@ -64,5 +86,34 @@ def _show_status(status: dict[str, Any]) -> None:
         return
     state = "ready" if status["ready"] else "not ready"
     click.echo(f"{status['url']} (gRPC {status['grpc_url']}), pid {status['pid']}, {state}")
-    rows = ([model["name"], model["state"], model["version"], model["reason"]] for model in status["models"])
-    table(["model", "state", "version", "reason"], rows)
+    rows = [[model["name"], model["state"], model["version"], model["reason"]] for model in status["models"]]
+    together = _together(status["models"])
+    if together:
+        rows.append(["culture", "ready", None, "; ".join(f"{name}: {what}" for name, what in together.items())])
+    table(["model", "state", "version", "note"], rows)
+    for name, way in _missing(status["models"]).items():
+        click.echo(f"not deployed: {name}; '{way}' makes and deploys one")
+    click.echo(f"try: mscflow predict IMAGE --url {status['url']}, or curl {status['url']}/v1/models")
+
+
+def _together(models: list[dict[str, Any]]) -> dict[str, str]:
+    """What ``culture`` answers for images of each modality."""
+    from components.culture import ABNORMAL_MODEL, Modality
+
+    answering = {model["name"] for model in models if model["version"] is not None}
+    looks = {Modality.SINGLE_STACK} if ABNORMAL_MODEL in answering else set()
+    return {
+        modality.value: "confluence and abnormal cells" if modality in looks else "confluence"
+        for modality in Modality
+        if modality.model_name in answering
+    }
+
+
+def _missing(models: list[dict[str, Any]]) -> dict[str, str]:
+    """The models that nobody has deployed, and the command that would."""
+    from components.culture import ABNORMAL_MODEL, Modality, Task
+
+    ways = {modality.model_name: f"mscflow run --modality {modality} --data FOLDER" for modality in Modality}
+    ways[ABNORMAL_MODEL] = f"mscflow run --task {Task.ABNORMAL_CELLS} --data FOLDER"
+    deployed = {model["name"] for model in models}
+    return {name: way for name, way in ways.items() if name not in deployed}

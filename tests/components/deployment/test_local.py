@@ -21,8 +21,9 @@ from components.bundle import KnownAnswer
 from components.deployment import local, process
 from components.endpoint.client import Client
 from components.endpoint.files import DESIRED_FILE, read_desired
-from components.errors import DeploymentError, EndpointUnavailable, StorageError, UnfitModel
+from components.errors import DeploymentError, EndpointUnavailable, InputError, StorageError, UnfitModel
 from components.settings import ServingSettings
+from tests.certificates import Authority
 
 MODEL = "confluence-single-stack"
 WRONG = KnownAnswer(probabilities=(0.7, 0.1, 0.1, 0.1))
@@ -200,6 +201,7 @@ from pathlib import Path
 from components.deployment import local
 from components.endpoint.files import WantedModel
 from components.settings import ServingSettings
+from tests.certificates import Authority
 home, path, digest = sys.argv[1:]
 models = {"confluence-single-stack": WantedModel(path, "1", digest)}
 settings = ServingSettings(port=0, grpc_port=0)
@@ -236,3 +238,26 @@ def test_a_home_that_cannot_be_written_is_told(tmp_path: Path, free_ports: Servi
     (folder / process.STARTUP_FILE).mkdir()
     with pytest.raises(StorageError, match="the endpoint cannot be started in"):
         local.roll_out(tmp_path / "another", free_ports, {})
+
+
+def test_an_endpoint_with_tls_and_a_token_is_rolled_out_to(
+    home: Path,
+    free_ports: ServingSettings,
+    wanted: Callable[..., Any],
+    png: Callable[..., bytes],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    authority = Authority(tmp_path)
+    server, token = authority.issue("server"), tmp_path / "token"
+    token.write_text("a-token-of-a-test")
+    monkeypatch.setenv("MSCFLOW_TOKEN", "a-token-of-a-test")
+    monkeypatch.setenv("MSCFLOW_CA", str(authority.certificate))
+    closed = {"tls_certificate": server.certificate, "tls_key": server.key, "token_file": token}
+    settings = ServingSettings.model_validate({**free_ports.model_dump(), **closed})
+    local.roll_out(home, settings, wanted("1"))
+    assert local.status(home)["url"].startswith("https://")
+    assert answer(home, png())[0] == "1"
+    monkeypatch.setenv("MSCFLOW_TOKEN", "another-token-of-a-test")
+    with pytest.raises(InputError, match="token"):
+        answer(home, png())
