@@ -4,6 +4,7 @@
     bundle.json      what serving must know of it, and the SHA-256 of every other file
     known.png        an image with a known answer, tried before the model may answer anybody else
     evidence.json    what the report shows and the gate judged by
+    novelty.npz      what its training images look like, so that it can abstain on others; older bundles lack it
 
 The SHA-256 of ``bundle.json`` is the model's digest: it fixes every byte of the folder.
 """

@@ -39,39 +39,52 @@ _LEAST_RADIUS = 0.5
 
 
 class _Trait(NamedTuple):
-    """One statistic: how an image with less or more of it is, and the change that never matters."""
+    """One statistic.
+
+    Attributes:
+        less: How an image is that has less of it than others; ``more`` likewise.
+        slack: A change of it that never matters.
+        light: By how much it grows when the light does by ``_LIGHT``, another change that never matters.
+    """
 
     name: str
     less: str
     more: str
     slack: float
+    light: float = 0.0
+
+
+_LIGHT = 0.07
+# What the logarithms below grow by, and the mean level of a picture of usual brightness.
+_LIFT, _SHINE = 2 * math.log2(1 + _LIGHT), 128 * _LIGHT / 16
 
 
 _TRAITS = (
-    _Trait("brightness", "darker", "brighter", 0.3),
-    _Trait("contrast", "flatter in contrast", "harder in contrast", 0.12),
+    _Trait("brightness", "darker", "brighter", 0.3, _SHINE),
+    _Trait("contrast", "flatter in contrast", "harder in contrast", 0.12, _LIFT),
     _Trait("skew", "richer in dark details", "richer in bright details", 0.12),
     _Trait("clipping", "less clipped", "more clipped to black or white", 0.3),
     _Trait("red", "less red", "redder", 0.25),
     _Trait("blue", "less blue", "bluer", 0.25),
     _Trait("colourfulness", "less colourful", "more colourful", 0.4),
     # What JPEG and another export's size change most: cells show in the coarser octaves too.
-    _Trait("detail 1", "blurrier", "noisier or richer in fine detail", 2.0),
-    _Trait("detail 2", "blurrier", "richer in fine detail", 0.12),
-    _Trait("detail 4", "poorer in coarse detail", "richer in coarse detail", 0.12),
-    _Trait("detail 8", "poorer in the coarsest detail", "richer in the coarsest detail", 0.12),
-    _Trait("detail 16", "more even across the picture", "more uneven across the picture", 0.12),
+    _Trait("detail 1", "blurrier", "noisier or richer in fine detail", 2.0, _LIFT),
+    _Trait("detail 2", "blurrier", "richer in fine detail", 0.12, _LIFT),
+    _Trait("detail 4", "poorer in coarse detail", "richer in coarse detail", 0.12, _LIFT),
+    _Trait("detail 8", "poorer in the coarsest detail", "richer in the coarsest detail", 0.12, _LIFT),
+    _Trait("detail 16", "more even across the picture", "more uneven across the picture", 0.12, _LIFT),
     _Trait("spread 1", "sparser in its finest detail", "fuller of noise", 1.0),
     _Trait("spread 2", "sparser in its fine detail", "fuller of even grain", 0.12),
     _Trait("spread 4", "sparser in its detail", "fuller of even detail", 0.12),
-    _Trait("smoothest", "smoother where it is smoothest", "rougher where it is smoothest", 0.12),
-    _Trait("middle", "smoother", "rougher", 0.12),
-    _Trait("roughest", "smoother where it is roughest", "rougher where it is roughest", 0.12),
+    _Trait("smoothest", "smoother where it is smoothest", "rougher where it is smoothest", 0.12, _LIFT),
+    _Trait("middle", "smoother", "rougher", 0.12, _LIFT),
+    _Trait("roughest", "smoother where it is roughest", "rougher where it is roughest", 0.12, _LIFT),
     _Trait("direction", "less streaked", "more streaked in one direction", 0.12),
     _Trait("shape", "less elongated in its shape", "more elongated in its shape", 0.5),
 )
 TRAITS = tuple(trait.name for trait in _TRAITS)
 _SLACK: Floats = np.array([trait.slack for trait in _TRAITS])
+_GAIN: Floats = np.array([trait.light for trait in _TRAITS])
 
 
 class Verdict(NamedTuple):
@@ -205,7 +218,7 @@ class Familiar:
 
     def _note(self, description: Floats) -> str:
         nearest = np.argsort(self._distances(description), kind="stable")[:_NEIGHBOURS]
-        usual = np.sqrt(self._references.var(axis=0) + _SLACK**2)
+        usual = np.sqrt(self._references.var(axis=0) + _SLACK**2 + _GAIN**2)
         differences = (description - self._references[nearest].mean(axis=0)) / usual
         most = int(np.abs(differences).argmax())
         trait = _TRAITS[most]
@@ -219,10 +232,10 @@ def _whitening(references: Floats) -> Floats:
     The spread of neighbours, not that of all images: where training images come from several laboratories,
     the way from one to the other says nothing about what either of them would call unusual.
     """
-    scaled = references / np.sqrt(references.var(axis=0) + _SLACK**2)
+    scaled = references / np.sqrt(references.var(axis=0) + _SLACK**2 + _GAIN**2)
     neighbours = _nearest(scaled)
     steps = (references[:, np.newaxis] - references[neighbours]).reshape(-1, references.shape[1])
-    spread = steps.T @ steps / max(1, len(steps)) + np.diag(_SLACK**2)
+    spread = steps.T @ steps / max(1, len(steps)) + np.diag(_SLACK**2) + np.outer(_GAIN, _GAIN)
     values, vectors = np.linalg.eigh(spread)
     result: Floats = vectors / np.sqrt(values)
     return result

@@ -14,6 +14,7 @@ from components.evaluation import curves
 from components.evaluation.baseline import Baseline
 from components.evaluation.calibration import Calibration
 from components.evaluation.evidence import Answer, Data, Evidence, Model, Picture, Search, Slice
+from components.evaluation.familiarity import Familiarity
 from components.evaluation.inputs import Training
 from components.evaluation.metrics import confusion, measure
 from components.evaluation.resampling import Floats, Integers
@@ -38,6 +39,7 @@ def assemble(
     search: Search | None,
     sheet: tuple[Picture, ...],
     baselines: tuple[Baseline, ...] = (),
+    familiarity: Familiarity | None = None,
 ) -> Evidence:
     """Put everything that the report shows together, computing what follows from the test answers."""
     calibrated = test.probabilities
@@ -64,6 +66,7 @@ def assemble(
         environment=environment(),
         training_environment=training.environment,
         baselines=baselines,
+        familiarity=familiarity,
     )
 
 

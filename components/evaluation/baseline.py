@@ -10,7 +10,6 @@ a fixed list that does best on the training images, which is all that it ever ta
 """
 
 from collections.abc import Sequence
-from contextlib import closing
 from pathlib import Path
 
 import msgspec
@@ -20,16 +19,13 @@ from PIL import Image
 from scipy import ndimage
 
 from components.culture import BAND_EDGES, ConfluenceClass
-from components.datasets.database import database_errors, open_database
 from components.datasets.manifest import ImageRecord
-from components.datasets.parallel import BATCH, batched, parallel_map, threads_for
 from components.datasets.versions import DataRepository
 from components.evaluation.gates import paired_interval
 from components.evaluation.metrics import Figure, Measured, measure, predicted_classes
+from components.evaluation.remembered import remembered
 from components.evaluation.resampling import RESAMPLES, Floats, Integers
 from components.evaluation.scored import Scored
-from components.events import Progress
-from components.imaging import decode
 
 # The longer side that pictures are shrunk to, and the standard deviation of the Gaussian window, in its pixels.
 SIDE, WINDOW = 512, 2.0
@@ -46,8 +42,6 @@ FITTED_NAME = "local contrast, threshold of the training images"
 
 _METHOD = "1"
 _FILE_NAME = "coverage.sqlite"
-_SCHEMA = "CREATE TABLE IF NOT EXISTS coverage (key TEXT PRIMARY KEY, shares BLOB NOT NULL) WITHOUT ROWID;"
-_MOST_THREADS = 8
 _INSIDE = np.array([-np.inf, *BAND_EDGES[1:-1], np.inf])
 
 
@@ -94,35 +88,7 @@ def coverage(repository: DataRepository, records: Sequence[ImageRecord], cache: 
         StorageError: if the cache cannot be written.
     """
     path = cache / _FILE_NAME
-    result = np.empty((len(records), len(THRESHOLDS)))
-    with closing(open_database(path, _SCHEMA)) as database, database_errors(path):
-        known = {}
-        for record in records:
-            row = database.execute("SELECT shares FROM coverage WHERE key = ?", (_key(record),)).fetchone()
-            if row is not None:
-                known[record.sha256] = np.frombuffer(row[0])
-        missing = list({record.sha256: record for record in records if record.sha256 not in known}.values())
-
-        def work(batch: list[ImageRecord]) -> list[tuple[ImageRecord, Floats]]:
-            return [(record, coverage_of(decode(repository.image(record)))) for record in batch]
-
-        progress = Progress("local contrast", len(missing), "images") if missing else None
-        threads = min(_MOST_THREADS, threads_for(repository.store))
-        with closing(parallel_map(work, batched(missing, BATCH), threads)) as batches:
-            for batch in batches:
-                rows = [(_key(record), shares.tobytes()) for record, shares in batch]
-                with database:
-                    database.executemany("INSERT OR REPLACE INTO coverage VALUES (?, ?)", rows)
-                known |= {record.sha256: shares for record, shares in batch}
-                if progress is not None:
-                    progress.advance(len(batch))
-    for place, record in enumerate(records):
-        result[place] = known[record.sha256]
-    return result
-
-
-def _key(record: ImageRecord) -> str:
-    return f"{record.sha256}:{_METHOD}"
+    return remembered(repository, records, coverage_of, path, method=_METHOD, task="local contrast")
 
 
 def fit_threshold(shares: Floats, truth: Integers) -> int:

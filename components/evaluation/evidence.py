@@ -11,6 +11,7 @@ from components.errors import IntegrityError
 from components.evaluation.baseline import Baseline
 from components.evaluation.calibration import Bin, Calibration
 from components.evaluation.curves import Curve
+from components.evaluation.familiarity import Familiarity
 from components.evaluation.metrics import Figure, Measured
 
 FORMAT = "mscflow-evidence/1"
@@ -133,6 +134,7 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
         answers: Every test image, in the split's order.
         sheet: Pictures of test images, the worst (largest loss) first.
         environment: Of the evaluation; ``training_environment`` of the training.
+        familiarity: How often it holds test images to be foreign; None in evidence from before it could tell.
     """
 
     format: str = FORMAT
@@ -158,6 +160,7 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     environment: dict[str, str]
     training_environment: Mapping[str, Any] = {}
     baselines: tuple[Baseline, ...] = ()
+    familiarity: Familiarity | None = None
 
 
 def write_evidence(evidence: Evidence, path: Path) -> None:

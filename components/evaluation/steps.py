@@ -24,11 +24,13 @@ from components.evaluation.assembly import assemble, check_parts_are_apart, desc
 from components.evaluation.baseline import Baseline
 from components.evaluation.calibration import calibrate
 from components.evaluation.evidence import Evidence, Model, write_evidence
+from components.evaluation.familiarity import familiarise
 from components.evaluation.inputs import Training, read_search, read_training
 from components.evaluation.pictures import known_image, sheet
 from components.evaluation.scored import Scored
 from components.evaluation.scoring import Network, images_of, labels, majority_class, scored
 from components.imaging import Preprocessing
+from components.novelty import FALSE_ABSTAIN, NOVELTY_FILE, Familiar
 from components.storage import open_store
 
 RETURNED = (
@@ -55,6 +57,7 @@ def evaluate(
     data_version: str,
     lineage: str,
     quarantined: Mapping[str, float] | None = None,
+    false_abstain: float = FALSE_ABSTAIN,
 ) -> dict[str, Any]:
     """Evaluate a trained model and write its bundle.
 
@@ -69,9 +72,11 @@ def evaluate(
         data_version: Digest of the data version that was split.
         lineage: Whose frozen test images these are.
         quarantined: How many images were left out before the split, by reason.
+        false_abstain: Share of images like the training's that may be held to be foreign; see ``components.novelty``.
 
     Returns:
-        Test metrics by name (None where undefined), with the temperature and the calibration error.
+        Test metrics by name (None where undefined), with the temperature, the calibration error, and the share of
+        the test images on which it abstains because they look foreign.
 
     Raises:
         IntegrityError: if the training's or the search's output is missing or damaged.
@@ -94,6 +99,7 @@ def evaluate(
         temperature=calibration.temperature,
         majority_class=majority_class(parts),
     )
+    familiar, familiarity = familiarise(repository, parts, home / "cache", false_abstain=false_abstain)
     evidence = assemble(
         test,
         model=_describe_model(modality, training, test.model),
@@ -110,8 +116,9 @@ def evaluate(
         search=search,
         sheet=sheet(repository, parts["test"], test),
         baselines=_baselines(repository, parts, test, home / "cache"),
+        familiarity=familiarity,
     )
-    _write(output, model_dir, evidence, known_image(repository, parts["test"], test, network))
+    _write(output, model_dir, evidence, known_image(repository, parts["test"], test, network), familiar)
     return _metrics(evidence)
 
 
@@ -154,15 +161,19 @@ def _metrics(evidence: Evidence) -> dict[str, Any]:
         "n": measured.n,
         "ece": evidence.test_ece,
         "temperature": evidence.calibration.temperature,
+        "foreign": evidence.familiarity and evidence.familiarity.foreign.value,
     }
 
 
-def _write(output: Path, model_dir: Path, evidence: Evidence, known: tuple[bytes, KnownAnswer]) -> None:
+def _write(
+    output: Path, model_dir: Path, evidence: Evidence, known: tuple[bytes, KnownAnswer], familiar: Familiar
+) -> None:
     png, answer = known
     output.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(model_dir / MODEL_FILE, output / MODEL_FILE)
     (output / KNOWN_IMAGE_FILE).write_bytes(png)
     write_evidence(evidence, output / EVIDENCE_FILE)
+    familiar.write(output / NOVELTY_FILE)
     bundle = Bundle(
         model_name=evidence.model.name,
         modality=Modality(evidence.model.modality),
@@ -178,6 +189,8 @@ def _write(output: Path, model_dir: Path, evidence: Evidence, known: tuple[bytes
         created=evidence.created,
         # JSON has no NaN: what is undefined is left out.
         metrics={name: value for name, value in _metrics(evidence).items() if value is not None},
-        files={name: file_digest(output / name) for name in (MODEL_FILE, KNOWN_IMAGE_FILE, EVIDENCE_FILE)},
+        files={
+            name: file_digest(output / name) for name in (MODEL_FILE, KNOWN_IMAGE_FILE, EVIDENCE_FILE, NOVELTY_FILE)
+        },
     )
     write_bundle(output, bundle)

@@ -55,7 +55,13 @@ def test_the_answer_has_what_its_contract_names(first):
 
 def test_the_model_holds_no_code(first):
     folder = Path(first["home"]) / "models" / first["model"]["digest"]
-    assert {path.name for path in folder.iterdir()} == {"model.onnx", "bundle.json", "known.png", "evidence.json"}
+    assert {path.name for path in folder.iterdir()} == {
+        "model.onnx",
+        "bundle.json",
+        "known.png",
+        "evidence.json",
+        "novelty.npz",
+    }
 
 
 def test_mlflow_has_a_parent_run_with_one_nested_run_a_trial(first):

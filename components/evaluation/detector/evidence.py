@@ -10,6 +10,7 @@ import msgspec
 from components.errors import IntegrityError
 from components.evaluation.curves import Curve
 from components.evaluation.evidence import Model
+from components.evaluation.familiarity import Familiarity
 from components.evaluation.metrics import Figure, Measured
 
 FORMAT = "mscflow-detector-evidence/1"
@@ -117,6 +118,7 @@ class DetectorEvidence(msgspec.Struct, frozen=True, kw_only=True):
         answers: Every test image, in the split's order.
         sheet: Pictures of test images, those with most errors first.
         environment: Of the evaluation; ``training_environment`` of the training.
+        familiarity: How often it holds test images to be foreign; None in evidence from before it could tell.
     """
 
     format: str = FORMAT
@@ -139,6 +141,7 @@ class DetectorEvidence(msgspec.Struct, frozen=True, kw_only=True):
     code_version: str
     environment: dict[str, str]
     training_environment: Mapping[str, Any] = {}
+    familiarity: Familiarity | None = None
 
 
 def write_detector_evidence(evidence: DetectorEvidence, path: Path) -> None:

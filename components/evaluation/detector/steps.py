@@ -47,9 +47,11 @@ from components.evaluation.detector.evidence import (
 from components.evaluation.detector.pictures import known_boxes, marked_sheet
 from components.evaluation.detector.scored import BoxNetwork, BoxScored, box_scored, true_boxes
 from components.evaluation.evidence import Model
+from components.evaluation.familiarity import Familiarity, familiarise
 from components.evaluation.inputs import TRAINING_FILE, Weights
 from components.evaluation.scoring import images_of
 from components.imaging import Preprocessing
+from components.novelty import FALSE_ABSTAIN, NOVELTY_FILE, Familiar
 from components.provenance import code_version, environment
 from components.settings import DetectionSettings
 from components.storage import open_store
@@ -93,6 +95,7 @@ def evaluate_detector(
     data_version: str,
     lineage: str,
     quarantined: Mapping[str, float] | None = None,
+    false_abstain: float = FALSE_ABSTAIN,
 ) -> dict[str, Any]:
     """Evaluate a trained detector and write its bundle.
 
@@ -106,9 +109,11 @@ def evaluate_detector(
         data_version: Digest of the data version that was split.
         lineage: Whose frozen test images these are.
         quarantined: How many images were left out before the split, by reason.
+        false_abstain: Share of images like the training's that may be held to be foreign; see ``components.novelty``.
 
     Returns:
-        Test metrics by name (None where undefined), with the threshold.
+        Test metrics by name (None where undefined), with the threshold, and the share of the test images on which it
+        abstains because they look foreign.
 
     Raises:
         IntegrityError: if the training's output is missing or damaged.
@@ -133,9 +138,11 @@ def evaluate_detector(
     unsettled = score("validation", 1.0)
     threshold = choose_threshold(unsettled.truth, unsettled.found, settings.iou)
     validation, test = replace(unsettled, threshold=threshold), score("test", threshold)
+    familiar, familiarity = familiarise(repository, parts, cache, false_abstain=false_abstain)
     evidence = _assemble(
         validation,
         test,
+        familiarity=familiarity,
         training=training,
         model=_model(training, modality, digest),
         data=Data(
@@ -149,7 +156,7 @@ def evaluate_detector(
         repository=repository,
         records=parts["test"],
     )
-    _write(output, model_dir, evidence, known_boxes(repository, parts["test"], test, network))
+    _write(output, model_dir, evidence, known_boxes(repository, parts["test"], test, network), familiar)
     return _metrics(evidence)
 
 
@@ -191,6 +198,7 @@ def _assemble(
     validation: BoxScored,
     test: BoxScored,
     *,
+    familiarity: Familiarity,
     training: _Training,
     model: Model,
     data: Data,
@@ -219,6 +227,7 @@ def _assemble(
         code_version=code_version(),
         environment=environment(),
         training_environment=training.environment,
+        familiarity=familiarity,
     )
 
 
@@ -262,15 +271,19 @@ def _metrics(evidence: DetectorEvidence) -> dict[str, Any]:
         "n": measured.n,
         "cells": sum(answer.cells for answer in evidence.answers),
         "threshold": evidence.threshold,
+        "foreign": evidence.familiarity and evidence.familiarity.foreign.value,
     }
 
 
-def _write(output: Path, model_dir: Path, evidence: DetectorEvidence, known: tuple[bytes, KnownBoxes]) -> None:
+def _write(
+    output: Path, model_dir: Path, evidence: DetectorEvidence, known: tuple[bytes, KnownBoxes], familiar: Familiar
+) -> None:
     png, answer = known
     output.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(model_dir / MODEL_FILE, output / MODEL_FILE)
     (output / KNOWN_IMAGE_FILE).write_bytes(png)
     write_detector_evidence(evidence, output / EVIDENCE_FILE)
+    familiar.write(output / NOVELTY_FILE)
     bundle = DetectorBundle(
         model_name=evidence.model.name,
         modality=Modality(evidence.model.modality),
@@ -286,6 +299,8 @@ def _write(output: Path, model_dir: Path, evidence: DetectorEvidence, known: tup
         created=evidence.created,
         # JSON has no NaN: what is undefined is left out.
         metrics={name: value for name, value in _metrics(evidence).items() if value is not None},
-        files={name: file_digest(output / name) for name in (MODEL_FILE, KNOWN_IMAGE_FILE, EVIDENCE_FILE)},
+        files={
+            name: file_digest(output / name) for name in (MODEL_FILE, KNOWN_IMAGE_FILE, EVIDENCE_FILE, NOVELTY_FILE)
+        },
     )
     write_bundle(output, bundle)

@@ -16,6 +16,7 @@ from components.evaluation.detector.scored import BoxNetwork
 from components.evaluation.detector.steps import evaluate_detector
 from components.evaluation.judging import judge_version, score_version, write_version_page
 from components.imaging import preprocess
+from components.novelty import Familiar
 from components.settings import DataSettings, DetectionSettings, GateSettings, SplitSettings, TrainingSettings
 from components.training import steps as training_steps
 
@@ -78,6 +79,11 @@ def test_a_split_becomes_a_bundle_that_is_judged_and_reported(tiny_pyramid: str,
     evidence = read_detector_evidence(bundle_dir / "evidence.json")
     assert evidence.data.counts["test"].images == metrics["n"] == len(evidence.answers) == len(evidence.sheet)
     assert evidence.measured.groups == evidence.data.counts["test"].groups == 2
+
+    # Ten vessels of three images: six of them set the bound.
+    assert evidence.familiarity.calibrated_on == 6 and evidence.familiarity.n == metrics["n"]
+    assert evidence.familiarity.foreign.value == metrics["foreign"]
+    assert Familiar.read(bundle_dir / "novelty.npz").judge(np.full((60, 80, 3), 255, np.uint8)).novelty > 1
 
     # The known image is answered as it was when the bundle was written.
     network = BoxNetwork(bundle_dir / "model.onnx", bundle.preprocessing)

@@ -5,6 +5,8 @@ import pytest
 
 from components.bundle import read_bundle
 from components.culture import Modality
+from components.datasets.splits import load_split
+from components.datasets.versions import DataRepository
 from components.errors import IntegrityError
 from components.evaluation.baseline import FITTED_NAME, FIXED_NAME
 from components.evaluation.evidence import read_evidence
@@ -12,8 +14,10 @@ from components.evaluation.gates import judge
 from components.evaluation.report import render_report
 from components.evaluation.scoring import score_bundle
 from components.evaluation.steps import evaluate
-from components.imaging import preprocess, probabilities
+from components.imaging import decode, preprocess, probabilities
+from components.novelty import Familiar
 from components.settings import GateSettings
+from components.storage import open_store
 
 METRICS = {
     "accuracy",
@@ -26,6 +30,7 @@ METRICS = {
     "quadratic_kappa",
     "missed_overgrowth",
     "ece",
+    "foreign",
     "temperature",
 }
 
@@ -53,8 +58,14 @@ def test_it_returns_plain_metrics(done):
 def test_it_writes_a_whole_bundle(done, world):
     metrics, output = done
     bundle, _ = read_bundle(output)
-    assert {path.name for path in output.iterdir()} == {"model.onnx", "known.png", "evidence.json", "bundle.json"}
-    assert set(bundle.files) == {"model.onnx", "known.png", "evidence.json"}
+    assert {path.name for path in output.iterdir()} == {
+        "model.onnx",
+        "known.png",
+        "evidence.json",
+        "novelty.npz",
+        "bundle.json",
+    }
+    assert set(bundle.files) == {"model.onnx", "known.png", "evidence.json", "novelty.npz"}
     assert bundle.model_name == "confluence-single-stack" and bundle.backbone == "brightness"
     assert bundle.classes == ("seeding", "media change", "subculture", "overgrown")
     assert (bundle.data_version, bundle.split_id) == (world.version, world.split_id)
@@ -99,3 +110,19 @@ def test_missing_inputs_leave_nothing_behind(world, tmp_path):
         with pytest.raises(IntegrityError, match="nowhere"):
             run(world, tmp_path / "bundle", **changes)
     assert not (tmp_path / "bundle").exists()
+
+
+def test_it_says_which_images_are_like_those_it_learnt_from(done, world):
+    metrics, output = done
+    familiar = Familiar.read(output / "novelty.npz")
+    found = read_evidence(output / "evidence.json").familiarity
+    assert (found.references, found.calibrated_on, found.n) == (48, 16, metrics["n"])
+    # Sixteen images cannot promise two per cent.
+    assert found.promised == familiar.rate == 1 / 17
+    assert found.foreign.value == metrics["foreign"] <= 0.25
+    assert found.foreign.low <= found.foreign.value <= found.foreign.high
+    assert familiar.judge(np.zeros((40, 48, 3), np.uint8)).novelty > 1
+    repository = DataRepository(open_store(world.store))
+    images = [decode(repository.image(each)) for each in load_split(repository, world.split_id)["test"]]
+    assert np.mean([familiar.judge(image).novelty > 1 for image in images]) == found.foreign.value
+    assert f"of the {found.n} test images" in render_report(read_evidence(output / "evidence.json"))
