@@ -3,10 +3,14 @@
 import hashlib
 import json
 import logging
+import socket
+import subprocess
+import sys
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +18,7 @@ import pytest
 
 from components.culture import Modality
 from components.datasets.importers import find_images
+from components.endpoint.files import WantedModel, write_desired
 from components.endpoint.prediction import Prediction
 from components.storage import LocalStore, ObjectStore, open_store
 from serving import feedback as module
@@ -197,6 +202,54 @@ def test_a_full_disk_costs_samples_until_there_is_room(
     store = open_store(small_disk)
     assert set(images(store).values()) == {b"small"}
     assert {record["request"] for record in records(store)} == {"a", "b"}, "a record may name an image that is missing"
+
+
+def ask_all(endpoint: Any, images: list[bytes]) -> list[Any]:
+    endpoint.wait(lambda status: status.ready)
+    with ThreadPoolExecutor(8) as pool:
+        return list(pool.map(endpoint.predict, images))
+
+
+def test_an_endpoint_under_load_writes_every_sample_before_it_ends(
+    tmp_path: Path, serve: Any, wanted: Callable[..., WantedModel], png: Callable[..., bytes]
+) -> None:
+    write_desired(tmp_path, {MODEL: wanted("1")})
+    given = [png(seed) for seed in range(60)]
+    with serve(tmp_path, "--feedback-rate", "1", "--feedback-store", str(tmp_path / "store")) as endpoint:
+        answers = ask_all(endpoint, given)
+        assert endpoint.stop() == 0
+    kept = open_store(tmp_path / "store")
+    assert {record["request"] for record in records(kept)} == {answer.headers["x-request-id"] for answer in answers}
+    assert set(images(kept).values()) == set(given)
+
+
+def test_a_store_that_hangs_harms_no_request(
+    tmp_path: Path,
+    serve: Any,
+    wanted: Callable[..., WantedModel],
+    png: Callable[..., bytes],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    write_desired(tmp_path, {MODEL: wanted("1")})
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        for name, value in {"ENDPOINT_URL": url, "ACCESS_KEY_ID": "x", "SECRET_ACCESS_KEY": "x"}.items():
+            monkeypatch.setenv(f"AWS_{name}", value)
+        options = ["--feedback-rate", "1", "--feedback-store", "s3://hangs", "--feedback-queue", "8"]
+        with serve(tmp_path, *options) as endpoint:
+            answers = ask_all(endpoint, [png(seed) for seed in range(60)])
+            assert [answer.status_code for answer in answers] == [200] * 60
+            figures = endpoint.http.get("/metrics").text
+            assert 'mscflow_feedback_requests_total{outcome="dropped"} 52.0' in figures
+            assert endpoint.stop() == 0
+    assert "8 samples were not written to s3://hangs before the end" in (tmp_path / "log").read_text()
+
+
+def test_feedback_without_a_store_is_refused_at_the_start(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "serving", "--folder", str(tmp_path), "--feedback-rate", "0.1"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "--feedback-store : give a folder or s3://bucket/prefix, as feedback_rate is above 0\n"
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
