@@ -232,7 +232,7 @@ class ServingSettings(Section):
     )
     min_rate: int = Field(32_000, ge=1, description="bytes a second that the body of a REST request must bring")
     drain: float = Field(
-        0.5, ge=0, description="seconds that it still takes requests when it stops, and tells clients to go elsewhere"
+        0.2, ge=0, description="seconds that it still takes requests when it stops, and tells clients to go elsewhere"
     )
     token_file: OwnFile | None = Field(None, description="file of bearer tokens, of which a request must bring one")
     tls_certificate: OwnFile | None = Field(None, description="PEM file of the server's certificate; turns TLS on")

@@ -28,7 +28,7 @@ class Room:
         most: Connections that may be open.
 
     Attributes:
-        closing: Set when the server stops; answers then tell clients to go elsewhere.
+        closing: Whether the server stops.
     """
 
     def __init__(self, most: int) -> None:
@@ -36,8 +36,12 @@ class Room:
         self._most = most
         self._open: dict[Connection, None] = {}
 
-    def __len__(self) -> int:
-        return len(self._open)
+    def close(self) -> None:
+        """Let every answer from now on tell its client to go elsewhere."""
+        self.closing = True
+        for each in self._open:
+            if each.cycle is not None:
+                each.cycle.keep_alive = False
 
     def enter(self, connection: "Connection") -> None:
         """Take a connection in, and drop the one that waits for longest where there are too many."""

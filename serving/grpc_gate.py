@@ -13,7 +13,7 @@ from google.protobuf.message import DecodeError
 
 from serving.credentials import Tokens
 from serving.observer import Observer
-from serving.refusals import Overloaded, Refusal, TooSlow
+from serving.refusals import NotReady, Overloaded, Refusal, TooSlow
 from serving.tally import Tally
 from serving.workers import Workers
 
@@ -21,6 +21,8 @@ from serving.workers import Workers
 OPEN_METHODS = frozenset({"ServerLive", "ServerReady"})
 MESSAGE_SECONDS = 60.0
 ARRIVING = 32
+# In which clients that call all the time learn that they should stop.
+LAST_CALLS_SECONDS = 0.1
 
 
 class GrpcGate(grpc.aio.ServerInterceptor):
@@ -37,7 +39,21 @@ class GrpcGate(grpc.aio.ServerInterceptor):
         self._observer = observer
         self._tokens = tokens
         self._arriving: dict[asyncio.Timeout, None] = {}
+        self._calls = 0
+        self._closing = False
         self._tally = Tally("gRPC")
+
+    async def see_off(self, seconds: float) -> None:
+        """Let no more calls in, and wait for those that were.
+
+        gRPC itself cancels what arrives while it stops, and a client cannot tell whether it was answered.
+        """
+        self._closing = True
+        loop = asyncio.get_running_loop()
+        until = loop.time() + seconds
+        await asyncio.sleep(LAST_CALLS_SECONDS)
+        while self._calls and loop.time() < until:
+            await asyncio.sleep(0.01)
 
     async def intercept_service(self, continuation: Callable[[Any], Awaitable[Any]], details: Any) -> Any:
         """Wrap the handler of one call."""
@@ -66,6 +82,8 @@ class GrpcGate(grpc.aio.ServerInterceptor):
             found = dict(context.invocation_metadata() or ()).get("authorization", "")
             self._tokens.check(found if isinstance(found, str) else "")
         if method == "ModelInfer":
+            if self._closing:
+                raise NotReady("the endpoint is stopping; ask another, or again when it is back", reason="not_ready")
             try:
                 self._workers.check()
             except Overloaded:

@@ -122,6 +122,11 @@ class Grpc(GRPCServer):
         await self._server.start()
         return bound
 
+    async def stop(self, sig: int | None = None) -> None:
+        """Take no more calls, and finish those that were taken."""
+        await self._gate.see_off(self._grace_period)
+        await super().stop(sig)
+
     def _bind(self, server: aio.Server, address: str) -> int:
         if self._tls is None:
             return int(server.add_insecure_port(address))

@@ -123,11 +123,8 @@ class Rest(RESTServer):
 
         A connection that is closed while its client sends the next request would fail that request.
         """
-        self._room.closing = True
-        loop = asyncio.get_running_loop()
-        until = loop.time() + seconds
-        while len(self._room) and loop.time() < until:
-            await asyncio.sleep(0.01)
+        self._room.close()
+        await asyncio.sleep(seconds)
 
     def stop(self) -> None:
         """Accept no new connection and finish what is in flight."""

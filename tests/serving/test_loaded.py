@@ -123,6 +123,14 @@ def with_one_output_less(path: Path) -> bytes:
     return network.SerializeToString()
 
 
+def with_weights_that_are_no_numbers(path: Path) -> bytes:
+    network = onnx.load(path)
+    for constant in network.graph.initializer:
+        array = onnx.numpy_helper.to_array(constant)
+        constant.CopyFrom(onnx.numpy_helper.from_array(np.full_like(array, np.nan), constant.name))
+    return network.SerializeToString()
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -130,8 +138,9 @@ def with_one_output_less(path: Path) -> bytes:
         (lambda path: path.read_bytes()[:100], "ONNX Runtime refuses"),
         (lambda path: with_opset(path, 999), "ONNX Runtime refuses"),
         (with_one_output_less, r"answer of shape \(2, 3\), not \(2, 4\)"),
+        (with_weights_that_are_no_numbers, r"known.png was answered \(nan, nan, nan, nan\) instead of"),
     ],
-    ids=["noise", "cut short", "unknown opset", "three classes"],
+    ids=["noise", "cut short", "unknown opset", "three classes", "not a number"],
 )
 def test_a_network_that_does_not_run_or_fit_is_rejected(
     wanted: Callable[..., WantedModel], change: Callable[[Path], bytes], message: str
