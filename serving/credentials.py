@@ -37,6 +37,8 @@ class Tokens:
             raise InputError(f"--token-file '{path}' holds no token; write one into it: openssl rand -hex 32")
         if min(map(len, tokens)) < SHORTEST_TOKEN:
             raise InputError(f"--token-file '{path}' holds a token of less than {SHORTEST_TOKEN} characters")
+        if not all(token.isascii() and token.isprintable() and " " not in token for token in tokens):
+            raise InputError(f"--token-file '{path}' holds a token with a space or a letter beyond ASCII in it")
         return cls(tokens)
 
     def check(self, authorization: str) -> None:
