@@ -80,11 +80,6 @@ ABNORMAL_MODEL = "abnormal-cells"
 CULTURE_MODEL = "culture"
 
 
-def is_served(model: str) -> bool:
-    """Whether the endpoint can answer for a registered model; it cannot look for abnormal cells yet."""
-    return model != ABNORMAL_MODEL
-
-
 class Position(StrEnum):
     """The five places at which a vessel is imaged daily."""
 

@@ -118,7 +118,7 @@ def train_pipeline(
     )
     promoted.set_caching_options(False)
     released = rollout(
-        passed=promoted.outputs["servable"],
+        passed=promoted.outputs["passed"],
         name=registered.outputs["name"],
         version=registered.outputs["version"],
         serving=serving,

@@ -1,17 +1,20 @@
 """Whether the endpoint serves what a rollout brought, asked as its users would ask it."""
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
-from components.bundle import KNOWN_IMAGE_FILE, read_bundle
+from components.bundle import KNOWN_IMAGE_FILE, Bundle, DetectorBundle, read_any_bundle
 from components.deployment import process
 from components.endpoint.client import Client
 from components.endpoint.files import Status, WantedModel, read_status
-from components.endpoint.prediction import Prediction
+from components.endpoint.prediction import CellsPrediction, CulturePrediction, Prediction
 from components.errors import DeploymentError, IntegrityError, MscflowError, UnfitModel
 
 POLL_SECONDS = 0.05
 PATIENCE_SECONDS = 10.0
+
+ModelPrediction = Prediction | CellsPrediction
 
 
 def wait_until_settled(folder: Path, generation: str, timeout: float) -> Status:
@@ -32,7 +35,7 @@ def wait_until_settled(folder: Path, generation: str, timeout: float) -> Status:
     raise DeploymentError(f"the endpoint did not load within {timeout:g} s; see {folder / process.LOG_FILE}")
 
 
-def check_model(status: Status, url: str, name: str, wanted: WantedModel) -> Prediction:
+def check_model(status: Status, url: str, name: str, wanted: WantedModel) -> ModelPrediction:
     """Check that the endpoint is ready and answers a model's known image as its bundle says.
 
     Raises:
@@ -54,7 +57,7 @@ def check_model(status: Status, url: str, name: str, wanted: WantedModel) -> Pre
         raise UnfitModel(f"{name} {wanted.version} was altered while it was deployed: {error}") from error
 
 
-def ask_known(url: str, name: str, bundle_dir: Path, digest: str) -> Prediction:
+def ask_known(url: str, name: str, bundle_dir: Path, digest: str) -> ModelPrediction:
     """Ask the endpoint about the known image of a bundle, and compare.
 
     Raises:
@@ -62,19 +65,15 @@ def ask_known(url: str, name: str, bundle_dir: Path, digest: str) -> Prediction:
         UnfitModel: if the answer is not the known one.
         IntegrityError: if the bundle is not what it was.
     """
-    bundle, _ = read_bundle(bundle_dir, digest)
+    bundle, _ = read_any_bundle(bundle_dir, digest)
     image = bundle_dir / KNOWN_IMAGE_FILE
     prediction = ask(url, name, image.name, image.read_bytes(), digest)
-    differences = [
-        abs(prediction.probabilities[label] - known)
-        for label, known in zip(bundle.classes, bundle.known.probabilities, strict=True)
-    ]
-    if not max(differences) <= bundle.known.tolerance:
-        raise UnfitModel(f"{name} at {url} answers its known image with {prediction.probabilities}, off its own")
+    if not _is_known(bundle, prediction):
+        raise UnfitModel(f"{name} at {url} answers its known image with {_told(prediction)}, off its own")
     return prediction
 
 
-def ask(url: str, name: str, image_name: str, image: bytes, digest: str) -> Prediction:
+def ask(url: str, name: str, image_name: str, image: bytes, digest: str) -> ModelPrediction:
     """Ask the endpoint about an image, and check that the expected model answers.
 
     Raises:
@@ -82,12 +81,47 @@ def ask(url: str, name: str, image_name: str, image: bytes, digest: str) -> Pred
     """
     try:
         with Client(url, patience=PATIENCE_SECONDS) as client:
-            prediction = client.predict(name, [(image_name, image)])[0]
+            (answer,) = client.stream(name, [(image_name, image)])
     except MscflowError as error:
         raise DeploymentError(f"{name} does not answer: {error}") from error
+    prediction = answer.prediction
+    if prediction is None or isinstance(prediction, CulturePrediction):
+        raise DeploymentError(f"{name} does not answer: {answer.error}")
     if prediction.digest != digest:
         raise DeploymentError(
             f"{name} at {url} is answered by version {prediction.model_version} ({prediction.digest[:12]}), "
             f"not by {digest[:12]}"
         )
     return prediction
+
+
+def _is_known(bundle: Bundle | DetectorBundle, prediction: ModelPrediction) -> bool:
+    match bundle, prediction:
+        case Bundle(), Prediction():
+            given = [prediction.probabilities[label] for label in bundle.classes]
+            return _alike(given, bundle.known.probabilities, bundle.known.tolerance)
+        case DetectorBundle(), CellsPrediction():
+            return _boxes_are_known(bundle, prediction)
+    return False
+
+
+def _boxes_are_known(bundle: DetectorBundle, prediction: CellsPrediction) -> bool:
+    """Whether each known box that is surely above the threshold is among the cells."""
+    known, size = bundle.known, (prediction.width, prediction.height) * 2
+    expected = [
+        (*corners, score)
+        for corners, score in zip(known.boxes, known.scores, strict=True)
+        if score >= bundle.min_score + known.tolerance
+    ]
+    given = [
+        (*(value / side for value, side in zip(cell.box, size, strict=True)), cell.score) for cell in prediction.cells
+    ]
+    return all(any(_alike(each, one, known.tolerance) for each in given) for one in expected)
+
+
+def _alike(given: Sequence[float], known: Sequence[float], tolerance: float) -> bool:
+    return all(abs(one - other) <= tolerance for one, other in zip(given, known, strict=True))
+
+
+def _told(prediction: ModelPrediction) -> str:
+    return f"{prediction.count} cells" if isinstance(prediction, CellsPrediction) else str(prediction.probabilities)

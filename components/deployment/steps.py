@@ -6,7 +6,6 @@ from typing import Any
 import msgspec
 
 from components.bundle import KNOWN_IMAGE_FILE
-from components.culture import is_served
 from components.deployment import check, local
 from components.endpoint.files import WantedModel, read_desired
 from components.errors import DeploymentError, InputError, RegistryError, UnfitModel
@@ -37,12 +36,10 @@ def deploy(name: str, version: str, mlflow_uri: str, home: Path, serving: Servin
     Raises:
         DeploymentError: if the version cannot serve.
         EndpointUnavailable: if the endpoint cannot have its ports; the version stays what it is.
-        InputError: if the registry holds no such version, or the endpoint cannot answer for such models.
+        InputError: if the registry holds no such version.
         IntegrityError: if its files are not what was registered.
         RegistryError: if MLflow does not answer or refuses.
     """
-    if not is_served(name):
-        raise InputError(f"{name} cannot be deployed: the endpoint cannot look for abnormal cells yet")
     registry = Registry(mlflow_uri, home)
     wanted, data_version = _fetch(registry, name, version, home)
     before = _served(home).get(name)
@@ -96,7 +93,7 @@ def verify(url: str, name: str, image: Path, digest: str) -> dict[str, Any]:
 
 
 def champions(mlflow_uri: str, home: Path) -> dict[str, WantedModel]:
-    """Fetch the champion of every registered model that the endpoint can answer for.
+    """Fetch the champion of every registered model.
 
     Raises:
         InputError: if there is none.
@@ -104,8 +101,7 @@ def champions(mlflow_uri: str, home: Path) -> dict[str, WantedModel]:
         RegistryError: if MLflow does not answer or refuses.
     """
     registry = Registry(mlflow_uri, home)
-    crowned = [version.name for version in registry.versions() if Alias.CHAMPION in version.aliases]
-    names = [name for name in crowned if is_served(name)]
+    names = [version.name for version in registry.versions() if Alias.CHAMPION in version.aliases]
     if not names:
         raise InputError("the registry holds no champion to serve; 'mscflow run' or 'mscflow demo' releases one")
     return {name: _fetch(registry, name, Alias.CHAMPION, home)[0] for name in names}

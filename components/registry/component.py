@@ -27,14 +27,10 @@ def register(candidate: dsl.Input[dsl.Model]) -> NamedTuple(
 @dsl.component(base_image=CONTROL, install_kfp_package=False)
 def promote(
     store: str, split_id: str, name: str, version: str, settings: dict, report_page: dsl.Output[dsl.HTML]
-) -> NamedTuple("Outputs", [("passed", bool), ("servable", bool), ("result", dict)]):
-    """Judge the version against the floors and the champion; make it the champion if it passes.
-
-    ``servable`` says whether it may now be deployed: the endpoint cannot look for abnormal cells yet.
-    """
+) -> NamedTuple("Outputs", [("passed", bool), ("result", dict)]):
+    """Judge the version against the floors and the champion; make it the champion if it passes."""
     import shutil
 
-    from components.culture import is_served
     from components.events import step
     from components.registry import steps
     from components.settings import GateSettings, load_settings
@@ -50,4 +46,4 @@ def promote(
         result["report"] = str(page)
         result["aliases"] = steps.show(name, version, own.mlflow_uri)["aliases"]
         report(result)
-    return result["passed"], result["passed"] and is_served(name), result
+    return result["passed"], result

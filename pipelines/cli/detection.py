@@ -1,9 +1,6 @@
 """What a person sees at the end of a run that looked for abnormal cells."""
 
-from pathlib import Path
 from typing import Any
-
-import click
 
 from pipelines.cli.output import table
 
@@ -18,10 +15,9 @@ _FIGURES = (
 )
 
 
-def show_detector(answer: dict[str, Any], home: Path) -> None:
-    """Show the outcome of a run, as ``mscflow run`` gives it as JSON."""
-    metrics, gate, model = answer["metrics"], answer["gate"], answer["model"]
-    parts = answer["split"]
+def show_detector(answer: dict[str, Any]) -> None:
+    """Show the data and the figures of a run, as ``mscflow run`` gives it as JSON."""
+    metrics, parts = answer["metrics"], answer["split"]
     kinds = list(parts["train"])
     rows = ([part, sum(counts.values()), *(counts[kind] for kind in kinds)] for part, counts in parts.items())
     heads = {"abnormal": "with abnormal cells", "clean": "without"}
@@ -29,10 +25,3 @@ def show_detector(answer: dict[str, Any], home: Path) -> None:
     shown = [(name, "-" if metrics[key] is None else f"{metrics[key]:.3f}") for name, key in _FIGURES]
     title = f"Test ({metrics['n']} images of groups never trained on, {metrics['cells']} abnormal cells)"
     table(["metric", "value"], shown, title=title)
-    verdict = "passed the gate" if gate["passed"] else "was refused: " + "; ".join(gate["reasons"])
-    click.echo(f"model     {model['name']} version {model['version']} {verdict}")
-    click.echo("endpoint  none: the endpoint cannot look for abnormal cells yet, so nothing was deployed")
-    click.echo(f"report    {answer['report']}")
-    click.echo(f"seconds   {answer['seconds']['total']:.0f}")
-    where = "" if home == Path(".mscflow").absolute() else f" --home {home}"
-    click.echo(f"\nNext:\n  mscflow{where} models show {model['name']} {model['version']}")

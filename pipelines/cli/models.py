@@ -122,7 +122,7 @@ def promote(name: str, version: str, force: bool, reason: str | None, as_json: b
 def _promoted(answer: dict[str, Any], name: str) -> str:
     if not answer["passed"]:
         return f"{name}: the champion stays version {answer['champion'] or 'none'}"
-    return f"{name}: the champion is version {answer['champion']}{_serving_note(answer['endpoint'], name)}"
+    return f"{name}: the champion is version {answer['champion']}{_serving_note(answer['endpoint'])}"
 
 
 @models.command()
@@ -141,29 +141,22 @@ def rollback(name: str, reason: str, as_json: bool) -> None:
     settings = _settings()
     champion = steps.rollback(name, settings.mlflow_uri, settings.home, reason, _user())
     served = _serve_champion(settings, name)
-    note = f"{name}: the champion is version {champion['version']} again{_serving_note(served, name)}"
+    note = f"{name}: the champion is version {champion['version']} again{_serving_note(served)}"
     say({**champion, "endpoint": served}, as_json, lambda: click.echo(note))
 
 
-def _serving_note(served: dict[str, Any] | None, name: str) -> str:
-    from components.culture import is_served
-
+def _serving_note(served: dict[str, Any] | None) -> str:
     if served:
         return f", and {served['url']} serves it"
-    if not is_served(name):
-        return "; the endpoint cannot look for abnormal cells yet"
     return "; no endpoint runs ('mscflow serve' starts one)"
 
 
 def _serve_champion(settings: "Settings", name: str) -> dict[str, Any] | None:
-    """Swap the champion into the endpoint, if one runs and can answer for it."""
-    from components.culture import is_served
+    """Swap the champion into the endpoint, if one runs."""
     from components.deployment import steps
     from components.deployment.local import status
     from components.endpoint.files import read_status
 
-    if not is_served(name):
-        return None
     running = read_status(settings.home / "endpoint") if status(settings.home)["running"] else None
     if running is None:
         return None

@@ -191,10 +191,23 @@ def _answer(done: "PipelineRun", settings: "Settings") -> dict[str, Any]:
 def _show(answer: dict[str, Any], settings: "Settings") -> None:
     """The run's outcome for people."""
     if settings.task == "abnormal_cells":
-        show_detector(answer, settings.home)
-        return
-    metrics, gate, model = answer["metrics"], answer["gate"], answer["model"]
-    parts = answer["split"]
+        show_detector(answer)
+    else:
+        _show_classifier(answer)
+    gate, model = answer["gate"], answer["model"]
+    verdict = "passed the gate" if gate["passed"] else "was refused: " + "; ".join(gate["reasons"])
+    click.echo(f"model     {model['name']} version {model['version']} {verdict}")
+    if answer["endpoint"]:
+        click.echo(f"endpoint  {answer['endpoint']['url']}")
+    if answer["prediction"]:
+        click.echo(f"asked it  {_sentence(answer['prediction'])}")
+    click.echo(f"report    {answer['report']}")
+    click.echo(f"seconds   {answer['seconds']['total']:.0f}")
+    click.echo(_next_steps(settings))
+
+
+def _show_classifier(answer: dict[str, Any]) -> None:
+    metrics, parts = answer["metrics"], answer["split"]
     table(
         ["part", "images", *(f"class {name}" for name in parts["train"])],
         ([part, sum(counts.values()), *counts.values()] for part, counts in parts.items()),
@@ -209,22 +222,14 @@ def _show(answer: dict[str, Any], settings: "Settings") -> None:
     ]
     shown = ((name, "-" if value is None else f"{value:.3f}") for name, value in rows)
     table(["metric", "value"], shown, title=f"Test ({metrics['n']} images of groups never trained on)")
-    verdict = "passed the gate" if gate["passed"] else "was refused: " + "; ".join(gate["reasons"])
-    click.echo(f"model     {model['name']} version {model['version']} {verdict}")
-    if answer["endpoint"]:
-        click.echo(f"endpoint  {answer['endpoint']['url']}")
-    if answer["prediction"]:
-        click.echo(f"asked it  {_sentence(answer['prediction'])}")
-    click.echo(f"report    {answer['report']}")
-    click.echo(f"seconds   {answer['seconds']['total']:.0f}")
-    click.echo(_next_steps(settings))
 
 
 def _sentence(prediction: dict[str, Any]) -> str:
-    return (
-        f"class {prediction['class']} ({prediction['decision']}), probability {prediction['confidence']:.2f}, "
-        f"by version {prediction['model_version']}"
-    )
+    if "count" in prediction:
+        said = f"{prediction['count']} abnormal cells"
+    else:
+        said = f"class {prediction['class']} ({prediction['decision']}), probability {prediction['confidence']:.2f}"
+    return f"{said}, by version {prediction['model_version']}"
 
 
 def _next_steps(settings: "Settings") -> str:

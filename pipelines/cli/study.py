@@ -93,11 +93,14 @@ def _options(given: dict[str, Any], assignments: tuple[str, ...]) -> "StudyOptio
     )
 
     backbones, modalities = parse_backbones(given["backbones"]), parse_modalities(given["modalities"])
+    tasks = parse_tasks(given["tasks"])
     settings = _settings(given, assignments, Task.CONFLUENCE)
+    # What suits one task need not suit another that nobody asked for.
+    looks = Task.ABNORMAL_CELLS in tasks
     protocols = PROTOCOLS[given["protocol"]] + (("left_out",) if given["leave_out"] else ())
     return StudyOptions(
         sources=tuple(given["sources"]),
-        tasks=parse_tasks(given["tasks"]),
+        tasks=tasks,
         backbones=backbones,
         modalities=modalities,
         protocols=protocols,
@@ -107,7 +110,7 @@ def _options(given: dict[str, Any], assignments: tuple[str, ...]) -> "StudyOptio
         folds=settings.study.folds,
         out=(given["out"] or settings.home / "studies" / _name(given["sources"][0])).absolute(),
         settings=settings,
-        detection=_settings(given, assignments, Task.ABNORMAL_CELLS),
+        detection=_settings(given, assignments, Task.ABNORMAL_CELLS) if looks else settings,
     )
 
 

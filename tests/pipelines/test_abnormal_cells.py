@@ -12,7 +12,7 @@ NO_FLOORS = ["gate.min_recall=0", "gate.max_false_discovery=1", "gate.min_averag
 
 
 @pytest.fixture(scope="module")
-def run(place, mscflow):
+def run(place, mscflow, ports):
     def call(*arguments):
         return mscflow(
             "run",
@@ -21,6 +21,7 @@ def run(place, mscflow):
             "--data",
             "cultures",
             *SMALL_DETECTOR,
+            *ports,
             *arguments,
             cwd=place,
             timeout=TIMEOUT,
@@ -34,31 +35,24 @@ def run(place, mscflow):
 def test_a_gate_that_refuses_says_so_and_nothing_is_deployed(run):
     done = run()
     assert done.code == 3, done.err
-    assert "cannot look for abnormal cells yet" in done.out
+    assert "endpoint" not in done.out
     assert "the gate refused the model: Of the abnormal cells" in done.err
 
 
 @pytest.mark.slow
-def test_it_ends_with_a_registered_champion_and_deploys_nothing(run):
+def test_it_ends_with_a_champion_that_serves(run):
     done = run("--json", *(part for floor in NO_FLOORS for part in ("--set", floor)))
     assert done.code == 0, done.err
     answer = done.json
     assert answer["model"]["name"] == "abnormal-cells"
     assert answer["model"]["aliases"] == ["champion"]
-    assert answer["endpoint"] is None
-    assert answer["prediction"] is None
+    assert answer["endpoint"]["digest"] == answer["prediction"]["digest"] == answer["model"]["digest"]
+    assert answer["prediction"]["count"] == len(answer["prediction"]["cells"])
     assert all(counts["abnormal"] > 0 and counts["clean"] > 0 for counts in answer["split"].values())
     assert {"recall", "false_discovery_rate", "average_precision", "froc", "hit_rate"} <= set(answer["metrics"])
     page = Path(answer["report"]).read_text()
     assert answer["model"]["digest"] in page
     assert "<rect class=" in page
-
-
-@pytest.mark.slow
-def test_the_endpoint_does_not_try_to_serve_it(place, mscflow):
-    done = mscflow("serve", "--json", cwd=place)
-    assert done.code == 2
-    assert "no champion to serve" in done.json["error"]
 
 
 def test_a_label_that_no_box_has_is_refused_with_those_there_are(run):

@@ -26,7 +26,7 @@ SMALL = [
         "2",
     ),
     *("--set", "training.image_size=32", "--set", "training.epochs=4", "--set", "search.trials=2"),
-    *("--set", "search.epochs=1", "--processes", "2"),
+    *("--set", "search.epochs=1", "--set", "training.planes=texture", "--processes", "2"),
 ]
 TIMEOUT = 240
 
