@@ -4,6 +4,7 @@ v1, v2, v2 binary     a valid path, and a body that is wrong
 image                 a valid request over any of the protocols, and an image that is odd
 http                  what lies around a body: methods, paths, headers, lengths, encodings
 grpc                  messages whose bytes or fields are wrong, methods that do not exist
+frames                bytes that are no HTTP/2, or frames of it that are wrong, to the port of gRPC
 """
 
 import json
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 
 from tests.fuzz.bodies import odd_json, v1_document, v2_binary, v2_document
 from tests.fuzz.damage import damaged
+from tests.fuzz.frames import FRAMES, odd_frames
 from tests.fuzz.images import odd_image, valid_images
 from tests.fuzz.messages import INFER, odd_message, valid_message
 from tests.fuzz.requests import odd_request, posting
@@ -28,7 +30,7 @@ class Case:
         protocol: As above.
         mutation: What is wrong with it.
         data: All bytes of it: an HTTP request, or a message for gRPC.
-        path: Of gRPC; None for HTTP.
+        path: Of gRPC, and ``FRAMES`` for bytes that are sent as they are to its port; None for HTTP/1.1.
         cut: Whether the client stops in the middle, so that there may be no answer.
     """
 
@@ -56,7 +58,7 @@ class Cases:
         """Give so many requests, of all protocols in turn."""
         kinds = (self.v1, self.v2, self.v2_binary, self.image, self.http, self.grpc)
         for number in range(count):
-            yield kinds[number % len(kinds)]()
+            yield self.frames() if number % 50 == 49 else kinds[number % len(kinds)]()
 
     def _some(self):
         return self._rng.choices(self._images, k=self._rng.choice((1, 1, 2)))
@@ -134,3 +136,6 @@ class Cases:
 
     def grpc(self) -> Case:
         return Case("grpc", *odd_message(self._rng, self._model(), self._some()))
+
+    def frames(self) -> Case:
+        return Case("frames", *odd_frames(self._rng), FRAMES)

@@ -13,6 +13,7 @@ from itertools import islice
 import grpc
 
 from tests.fuzz.cases import Case
+from tests.fuzz.frames import FRAMES
 from tests.fuzz.judge import Judge, Reply
 
 PATIENCE = 20.0
@@ -55,8 +56,7 @@ class Sender:
     """
 
     def __init__(self, url: str, address: str):
-        host, port = url.removeprefix("http://").split(":")
-        self._rest = (host, int(port))
+        self._rest, self._grpc = _place(url.removeprefix("http://")), _place(address)
         self._channel = grpc.insecure_channel(
             address, [("grpc.max_send_message_length", -1), ("grpc.enable_retries", 0)]
         )
@@ -66,7 +66,22 @@ class Sender:
 
     def send(self, case: Case) -> Reply:
         """Give what came back."""
-        return self._by_grpc(case) if case.path is not None else self._by_http(case)
+        if case.path is None:
+            return self._by_http(case)
+        return self._by_frames(case) if case.path == FRAMES else self._by_grpc(case)
+
+    def _by_frames(self, case):
+        with socket.create_connection(self._grpc, timeout=PATIENCE) as connection:
+            try:
+                connection.sendall(case.data)
+                connection.shutdown(socket.SHUT_WR)
+                while connection.recv(65_536):
+                    pass
+            except TimeoutError:
+                return Reply("silence", {})
+            except OSError:
+                pass  # reset, which is an end, too
+        return Reply("closed", {})
 
     def _by_grpc(self, case):
         call = self._channel.unary_unary(case.path, request_serializer=None, response_deserializer=None)
@@ -92,6 +107,11 @@ def run(sender: Sender, cases: Iterable[Case]) -> Tally:
             for case, reply in zip(several, pool.map(sender.send, several), strict=True):
                 tally.add(case, reply, judge.problem(case, reply))
     return tally
+
+
+def _place(address):
+    host, port = address.split(":")
+    return host, int(port)
 
 
 def _batched(items: Iterable[Case], size: int) -> Iterator[list[Case]]:

@@ -30,7 +30,7 @@ def test_malformed_requests_are_refused_in_a_sentence_and_leave_nothing_behind(s
     tally = run(server.sender, Cases(SEED, MODELS).take(REQUESTS))
     assert_without_offence(tally)
     protocols = {protocol for protocol, *_ in tally.counts}
-    assert protocols == {"v1", "v2", "v2 binary", "image", "http", "grpc"}
+    assert protocols == {"v1", "v2", "v2 binary", "image", "http", "grpc", "frames"}
     after = server.settled()
     assert server.answer() == expected
     assert after.files <= before.files + 2
