@@ -39,7 +39,7 @@ class Laboratory:
     """An endpoint with all models, and a sender that knows where it listens."""
 
     def __init__(self, endpoint: Endpoint):
-        self.url = endpoint.url
+        self.url, self.grpc = endpoint.url, endpoint.grpc
         self.sender = Sender(endpoint.url, endpoint.grpc)
         self.http = endpoint.http
         self._process = psutil.Process(endpoint.process.pid)
