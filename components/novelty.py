@@ -160,14 +160,19 @@ class Familiar:
         found.threshold = max(1.0, float(scores[rank - 1]))
         return found
 
-    def judge(self, image: NDArray[np.uint8]) -> Verdict:
-        """Tell whether an image, RGB of shape (height, width, 3), looks like the training images."""
+    def judge(self, image: NDArray[np.uint8], description: Floats | None = None) -> Verdict:
+        """Tell whether an image looks like the training images.
+
+        Args:
+            image: RGB, shape (height, width, 3).
+            description: What ``describe`` gave for it, where that is known already.
+        """
         height, width = image.shape[:2]
         if min(height, width) * min(1.0, TEXTURE_SIDE / max(height, width)) < _LEAST_SIDE:
             return Verdict(MOST_NOVELTY, f"the image is {width} x {height} pixels, too small or too narrow to judge")
         if _is_plain(image):
             return Verdict(MOST_NOVELTY, "the image is of one colour throughout and shows nothing")
-        return self.judge_description(describe(image))
+        return self.judge_description(describe(image) if description is None else description)
 
     def judge_description(self, description: Floats) -> Verdict:
         """Tell it of an image that ``describe`` has described."""

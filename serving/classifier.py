@@ -34,7 +34,8 @@ class Classifier(LoadedModel):
     def infer(self, prepared: Sequence[Prepared]) -> list[Prediction]:
         """See ``LoadedModel.infer``."""
         answers = [self._probabilities(batch) for batch in batches(prepared, self.bundle.preprocessing)]
-        return [self._prediction(row) for row in np.concatenate(answers)]
+        rows = np.concatenate(answers)
+        return [self._prediction(item, row) for item, row in zip(prepared, rows, strict=True)]
 
     def describe(self) -> dict[str, Any]:
         """See ``LoadedModel.describe``."""
@@ -44,20 +45,20 @@ class Classifier(LoadedModel):
         logits = self.session.run(None, {self.session.get_inputs()[0].name: inputs})[0]
         return probabilities(logits, self.bundle.temperature)
 
-    def _prediction(self, row: NDArray[np.float64]) -> Prediction:
-        best = int(row.argmax())
+    def _prediction(self, item: Prepared, row: NDArray[np.float64]) -> Prediction:
+        best, least = int(row.argmax()), self.bundle.min_confidence
         confidence = float(row[best])
-        unsure = confidence < self.bundle.min_confidence
-        note = f"the model is only {confidence:.0%} sure; it decides from {self.bundle.min_confidence:.0%}"
+        unsure = (
+            f"the model is only {confidence:.0%} sure, and decides from {least:.0%}" if confidence < least else None
+        )
+        outcome = self._outcome(item, unsure)
         return Prediction(
             confluence_class=best + 1,
             name=self.bundle.classes[best],
             probabilities=dict(zip(self.bundle.classes, row.tolist(), strict=True)),
             confidence=confidence,
-            decision=None if unsure else ConfluenceClass(best + 1).decision.value,
-            abstain=unsure,
-            reason="unsure" if unsure else None,
-            note=note if unsure else None,
+            decision=None if outcome["abstain"] else ConfluenceClass(best + 1).decision.value,
+            **outcome,
             **self._identity(),
         )
 

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from components.culture import CULTURE_MODEL, Modality
 from components.endpoint.prediction import CellsPrediction, CulturePrediction, Prediction
+from components.novelty import describe
 from serving.classifier import Classifier
 from serving.detector import Detector
 from serving.loaded import Prepared
@@ -59,8 +60,10 @@ class Culture:
         if modality not in self.classifiers:
             raise UnknownName(f"no model for {modality} images is served; there is one for {names}", "unknown_model")
         looks = self.detector if modality == Modality.SINGLE_STACK else None
-        confluence = self.classifiers[modality].prepare(image, modality)
-        return _Asked(modality, confluence, looks.prepare(image, modality) if looks else None)
+        asked = [self.classifiers[modality], *([looks] if looks else [])]
+        description = describe(image) if any(model.familiar for model in asked) else None
+        confluence, *cells = (model.prepare(image, modality, description) for model in asked)
+        return _Asked(modality, confluence, cells[0] if cells else None)
 
     def infer(self, prepared: Sequence[_Asked]) -> list[CulturePrediction]:
         """Answer for images that ``prepare`` gave, in their order."""

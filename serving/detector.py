@@ -81,7 +81,6 @@ class Detector(LoadedModel):
             min_score=self.bundle.min_score,
             width=item.width,
             height=item.height,
-            abstain=False,
-            reason=None,
+            **self._outcome(item),
             **self._identity(),
         )

@@ -14,12 +14,15 @@ from components.bundle import Bundle, DetectorBundle
 from components.culture import Modality
 from components.endpoint.prediction import CellsPrediction, Prediction
 from components.imaging import Preprocessing, arrange, normalise
+from components.novelty import Familiar, Floats, Verdict
 from serving.refusals import Refusal
 
 # ONNX Runtime's errors have no base class of their own.
 ORT_ERRORS = tuple(
     item for item in vars(onnxruntime_pybind11_state).values() if isinstance(item, type) and issubclass(item, Exception)
 )
+# Why a model abstains.
+UNSURE, OUT_OF_DISTRIBUTION = "unsure", "out_of_distribution"
 # Images that go through the network together; more only takes more memory.
 BATCH = 8
 
@@ -35,21 +38,28 @@ class Prepared(NamedTuple):
         pixels: uint8, shape (S, S, 3).
         width: Of the upright image, pixels.
         height: Of the upright image, pixels.
+        verdict: Whether it looks like the training images; None where the bundle cannot tell.
     """
 
     pixels: NDArray[np.uint8]
     width: int
     height: int
+    verdict: Verdict | None
 
 
 @dataclass(frozen=True)
 class LoadedModel(ABC):
-    """A model version that is ready to answer; it never changes."""
+    """A model version that is ready to answer; it never changes.
+
+    Attributes:
+        familiar: What its training images look like; None where the bundle does not tell.
+    """
 
     name: str
     version: str
     digest: str
     session: ort.InferenceSession
+    familiar: Familiar | None
     bundle: Bundle | DetectorBundle
 
     @abstractmethod
@@ -64,12 +74,15 @@ class LoadedModel(ABC):
     def infer(self, prepared: Sequence[Prepared]) -> Sequence[Prediction | CellsPrediction]:
         """Answer for images that ``prepare`` gave, in their order."""
 
-    def prepare(self, image: NDArray[np.uint8], modality: Modality | None) -> Prepared:
-        """Bring an image to the network's size.
+    def prepare(
+        self, image: NDArray[np.uint8], modality: Modality | None, description: Floats | None = None
+    ) -> Prepared:
+        """Bring an image to the network's size, and look whether the network can know such images.
 
         Args:
             image: RGB, shape (height, width, 3).
             modality: As the request gave it, if it did.
+            description: What ``components.novelty.describe`` gave for it, where that is known already.
 
         Raises:
             Refusal: if the model was not made for this modality.
@@ -78,7 +91,8 @@ class LoadedModel(ABC):
         if modality not in {None, own}:
             raise Refusal(f"{self.name} is for {own} images, not for {modality}; ask the model of that modality")
         height, width = image.shape[:2]
-        return Prepared(arrange(image, self.bundle.preprocessing), width, height)
+        verdict = self.familiar.judge(image, description) if self.familiar else None
+        return Prepared(arrange(image, self.bundle.preprocessing), width, height, verdict)
 
     def describe(self) -> dict[str, Any]:
         """Which version this is, for clients."""
@@ -88,6 +102,18 @@ class LoadedModel(ABC):
             "digest": self.digest,
             "data_version": bundle.data_version,
             "modality": bundle.modality.value,
+        }
+
+    def _outcome(self, item: Prepared, unsure: str | None = None) -> dict[str, Any]:
+        """Whether the model abstains on an image; being foreign weighs more than being unsure."""
+        verdict = item.verdict
+        foreign = verdict.note if verdict else None
+        reason = OUT_OF_DISTRIBUTION if foreign else UNSURE if unsure else None
+        return {
+            "abstain": reason is not None,
+            "reason": reason,
+            "note": foreign or unsure,
+            "novelty": round(verdict.novelty, 3) if verdict else None,
         }
 
     def _identity(self) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import onnxruntime as ort
 from components.bundle import KNOWN_IMAGE_FILE, MODEL_FILE, Bundle, read_any_bundle
 from components.endpoint.files import WantedModel
 from components.errors import ImageError, IntegrityError
+from components.novelty import NOVELTY_FILE, Familiar
 from serving.classifier import Classifier
 from serving.detector import Detector
 from serving.loaded import ORT_ERRORS, LoadedModel, ModelRejected
@@ -29,10 +30,11 @@ def load_model(name: str, wanted: WantedModel, threads: int) -> LoadedModel:
         if bundle.model_name != name:
             raise ModelRejected(f"it is a version of {bundle.model_name}, not of {name}")
         session = _open_session(folder / MODEL_FILE, threads)
+        familiar = Familiar.read(folder / NOVELTY_FILE) if NOVELTY_FILE in bundle.files else None
         model: LoadedModel = (
-            Classifier(name, wanted.version, digest, session, bundle)
+            Classifier(name, wanted.version, digest, session, familiar, bundle)
             if isinstance(bundle, Bundle)
-            else Detector(name, wanted.version, digest, session, bundle)
+            else Detector(name, wanted.version, digest, session, familiar, bundle)
         )
         model.check((folder / KNOWN_IMAGE_FILE).read_bytes())
     except (IntegrityError, ImageError, OSError, MemoryError) as error:

@@ -1,14 +1,17 @@
+import io
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
+from PIL import Image
 
 from components.bundle import BUNDLE_FILE, MODEL_FILE, Bundle, KnownAnswer, file_digest, read_bundle, write_bundle
 from components.endpoint.files import WantedModel
 from components.endpoint.prediction import Prediction
 from components.imaging import decode
+from components.novelty import NOVELTY_FILE, Familiar, describe
 from serving.classifier import Classifier
 from serving.loaded import ModelRejected
 from serving.loading import load_model
@@ -45,6 +48,43 @@ def test_an_unsure_model_abstains_and_decides_nothing(
     (answer,) = ask(model, png())
     assert (answer.abstain, answer.reason, answer.decision) == (True, "unsure", None)
     assert answer.confluence_class == 1
+
+
+@pytest.fixture
+def with_novelty(tmp_path: Path, make_bundle: Callable[..., str], png: Callable[..., bytes]) -> WantedModel:
+    """A bundle whose model learnt from noise, and knows nothing else."""
+    descriptions = np.array([describe(decode(png(seed, size=(120, 150)))) for seed in range(40)])
+    make_bundle(tmp_path, min_confidence=0.99)
+    Familiar.fit(descriptions[:30], descriptions[30:]).write(tmp_path / NOVELTY_FILE)
+    bundle, _ = read_bundle(tmp_path)
+    fields = bundle.model_dump() | {"files": {**bundle.files, NOVELTY_FILE: file_digest(tmp_path / NOVELTY_FILE)}}
+    return WantedModel(str(tmp_path), "1", write_bundle(tmp_path, Bundle.model_validate(fields)))
+
+
+def test_a_foreign_image_is_told_from_one_that_is_hard(with_novelty: WantedModel, png: Callable[..., bytes]) -> None:
+    black, noise = ask(load(with_novelty), solid(0), png(99, size=(120, 150)))
+    assert (black.abstain, black.reason, black.decision) == (True, "out_of_distribution", None)
+    assert black.note == "the image is of one colour throughout and shows nothing"
+    assert black.novelty is not None
+    assert black.novelty > 1
+    assert (noise.reason, noise.decision) == ("unsure", None)
+    assert noise.novelty is not None
+    assert noise.novelty <= 1
+    assert noise.note is not None
+    assert noise.note.startswith("the model is only ")
+
+
+def solid(level: int) -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", (150, 120), (level,) * 3).save(file, "PNG")
+    return file.getvalue()
+
+
+def test_a_damaged_record_of_what_is_familiar_is_rejected(with_novelty: WantedModel) -> None:
+    place = Path(with_novelty.path)
+    (place / NOVELTY_FILE).write_bytes(b"PK nothing")
+    with pytest.raises(ModelRejected, match=r"novelty\.npz has digest"):
+        load(with_novelty)
 
 
 def test_the_temperature_flattens_probabilities(wanted: Callable[..., WantedModel], png: Callable[..., bytes]) -> None:
