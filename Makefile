@@ -26,7 +26,8 @@ test: $(READY) check ## Lint, types, architecture, and all tests that need no cl
 check: $(READY) ## What pre-commit runs: format, lint, types, the arrows between folders.
 	@$(BIN)/pre-commit run --all-files
 
-test-cluster: $(READY) ## Tests that need containers or a Kubernetes API; they skip where there is none.
+test-cluster: $(READY) ## Tests that need containers, a Kubernetes API or Prometheus; they skip where there is none.
+	@bash infra/prometheus.sh $(VENV)
 	@$(BIN)/pytest -m cluster
 
 format: $(READY) ## Rewrite the sources in the project's format.
