@@ -96,8 +96,6 @@ def test_every_alert_has_a_test() -> None:
 
 @pytest.mark.parametrize("expression", of_dashboard())
 def test_every_panel_shows_something(expression: str, prometheus: Prometheus, busy: Any) -> None:
-    if "novelty" in expression and not busy.tells_novelty:
-        pytest.skip("the endpoint does not read novelty.npz yet")
     # The swap of the only version lies before the first scrape, so that nothing changed since.
     if "changes(" in expression:
         assert prometheus.ask(expression) == []
