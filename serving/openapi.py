@@ -1,6 +1,6 @@
 """The endpoint's OpenAPI document: every path, what it takes and what it may answer.
 
-Bodies come from the types in ``serving.schemas``, errors from the tree in ``serving.refusals``.
+Bodies come from the types in ``serving.messages``, errors from the tree in ``serving.refusals``.
 """
 
 import functools
@@ -13,7 +13,7 @@ from starlette.responses import Response
 
 from components.culture import ABNORMAL_MODEL, CULTURE_MODEL, Modality
 from components.endpoint.prediction import answer_type
-from serving import schemas
+from serving import messages
 from serving.refusals import Refusal
 from serving.schemas import json_schemas, ref
 
@@ -98,9 +98,9 @@ def _about() -> Json:
 
     figures = _content({"type": "string"}, _TEXT)
     return {
-        "/": probe("Whether the process runs", schemas.Alive),
-        "/v2/health/live": probe("Whether the process runs", schemas.Live),
-        "/v2/health/ready": probe("Whether the endpoint can answer; if not, the error says why", schemas.Ready, 503),
+        "/": probe("Whether the process runs", messages.Alive),
+        "/v2/health/live": probe("Whether the process runs", messages.Live),
+        "/v2/health/ready": probe("Whether the endpoint can answer; if not, the error says why", messages.Ready, 503),
         "/metrics": {"get": _operation(_ABOUT, "Figures for Prometheus", figures, [401])},
         "/openapi.json": {"get": _operation(_ABOUT, "This document", _content({"type": "object"}), [401])},
     }
@@ -114,15 +114,15 @@ def _discovery() -> Json:
         operation = _operation(_ABOUT, summary, _content(schema), [401, *errors])
         return {"get": operation, "parameters": [{"$ref": "#/components/parameters/model_name"}]}
 
-    versions = {"anyOf": [ref(schemas.Classifier), ref(schemas.Detector), ref(schemas.Culture)]}
+    versions = {"anyOf": [ref(messages.Classifier), ref(messages.Detector), ref(messages.Culture)]}
 
     return {
-        "/v2": get("Which server this is", schemas.Server),
-        "/v1/models": get("Names of the models", schemas.Models),
-        "/v2/models": get("Names of the models", schemas.Models),
+        "/v2": get("Which server this is", messages.Server),
+        "/v1/models": get("Names of the models", messages.Models),
+        "/v2/models": get("Names of the models", messages.Models),
         "/v1/models/{model_name}": of_model("Which version of a model answers", versions, 404, 503),
-        "/v2/models/{model_name}": of_model("Tensors that a model takes and gives", ref(schemas.ModelMetadata), 404),
-        "/v2/models/{model_name}/ready": of_model("Whether a model can answer", ref(schemas.ModelReady), 404, 503),
+        "/v2/models/{model_name}": of_model("Tensors that a model takes and gives", ref(messages.ModelMetadata), 404),
+        "/v2/models/{model_name}/ready": of_model("Whether a model can answer", ref(messages.ModelReady), 404, 503),
     }
 
 
@@ -137,7 +137,7 @@ def _inference() -> Json:
 def _predict(model: str) -> Json:
     predictions = {"type": "array", "items": ref(answer_type(model)), "minItems": 1}
     answer = {"type": "object", "properties": {"predictions": predictions}, "required": ["predictions"]}
-    instance = ref(schemas.CultureInstance if model == CULTURE_MODEL else schemas.Instance)
+    instance = ref(messages.CultureInstance if model == CULTURE_MODEL else messages.Instance)
     instances = {"type": "array", "items": instance, "minItems": 1}
     request = {"type": "object", "properties": {"instances": instances}, "required": ["instances"]}
     body = _content(request, example=_for(model, _EXAMPLE_V1))
@@ -145,8 +145,8 @@ def _predict(model: str) -> Json:
 
 
 def _infer(model: str) -> Json:
-    body = _content(ref(schemas.V2Request), example=_for(model, _EXAMPLE_V2)) | {_BINARY: {}}
-    answer = _content(ref(schemas.V2Answer)) | {_BINARY: {}}
+    body = _content(ref(messages.V2Request), example=_for(model, _EXAMPLE_V2)) | {_BINARY: {}}
+    answer = _content(ref(messages.V2Answer)) | {_BINARY: {}}
     operation = _inference_operation(f"Ask {model}, in the v2 protocol", model, body, answer)
     operation["parameters"].append({"$ref": f"#/components/parameters/{_JSON_LENGTH}"})
     operation["responses"]["200"]["headers"][_JSON_LENGTH] = {"$ref": f"#/components/headers/{_JSON_LENGTH}"}
@@ -184,7 +184,7 @@ def _error(status: int) -> Json:
         headers["Retry-After"] = _RETRY_AFTER
     text = " Or: ".join((kind.__doc__ or "").split("\n\n", 1)[0] for kind in kinds)
     text = text if status != Refusal.status else "What was sent cannot be used; the sentence says how to mend it."
-    return {"description": text, "headers": headers, "content": _content(ref(schemas.Error))}
+    return {"description": text, "headers": headers, "content": _content(ref(messages.Error))}
 
 
 def _refusals() -> dict[int, list[type[Refusal]]]:
@@ -207,11 +207,17 @@ def _content(schema: Json, media_type: str = _JSON, example: Json | None = None)
 
 def _schemas() -> Json:
     found = json_schemas(
-        schemas.Error,
-        *(schemas.Alive, schemas.Live, schemas.Ready, schemas.ModelReady, schemas.Server, schemas.Models),
-        *(schemas.Classifier, schemas.Detector, schemas.Culture, schemas.ClassifierVersion, schemas.DetectorVersion),
-        *(schemas.ModelMetadata, schemas.Instance, schemas.CultureInstance),
-        *(schemas.V2Request, schemas.V2Answer),
+        messages.Error,
+        *(messages.Alive, messages.Live, messages.Ready, messages.ModelReady, messages.Server, messages.Models),
+        *(
+            messages.Classifier,
+            messages.Detector,
+            messages.Culture,
+            messages.ClassifierVersion,
+            messages.DetectorVersion,
+        ),
+        *(messages.ModelMetadata, messages.Instance, messages.CultureInstance),
+        *(messages.V2Request, messages.V2Answer),
         *(answer_type(model) for model in MODELS),
     )
     reason = found["Error"]["properties"]["reason"]

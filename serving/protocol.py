@@ -28,6 +28,7 @@ from components.endpoint.prediction import (
     Prediction,
     answer_type,
 )
+from serving.messages import Base64, InputTensor, Instance, V1Request, V2Request
 from serving.refusals import Refusal, TooLarge
 
 if TYPE_CHECKING:
@@ -85,42 +86,8 @@ class Body(ABC):
         """
 
 
-class _B64(msgspec.Struct):
-    b64: str
-
-
-class _Instance(msgspec.Struct):
-    image: _B64 | str | None = None
-    b64: str | None = None
-    modality: str | None = None
-
-
-class _V1(msgspec.Struct):
-    instances: list[_Instance]
-
-
-class _V2Input(msgspec.Struct):
-    name: str
-    shape: list[int]
-    datatype: str
-    data: list[str | list[str]] | None = None
-    parameters: dict[str, Any] = {}
-
-
-class _V2Output(msgspec.Struct):
-    name: str
-    parameters: dict[str, Any] = {}
-
-
-class _V2(msgspec.Struct):
-    inputs: list[_V2Input]
-    id: str | None = None
-    parameters: dict[str, Any] | None = None
-    outputs: list[_V2Output] | None = None
-
-
-_v1_decoder = msgspec.json.Decoder(_V1)
-_v2_decoder = msgspec.json.Decoder(_V2)
+_v1_decoder = msgspec.json.Decoder(V1Request)
+_v2_decoder = msgspec.json.Decoder(V2Request)
 
 
 class _Tensor(NamedTuple):
@@ -183,7 +150,7 @@ class V2Body(Body):
             )
         return self.body[:length], self.body[length:]
 
-    def _tensors(self, inputs: list[_V2Input], raw: bytes) -> list[_Tensor]:
+    def _tensors(self, inputs: list[InputTensor], raw: bytes) -> list[_Tensor]:
         """Give each input its data: from the JSON, or in their order from the bytes behind it."""
         sizes = [item.parameters.get("binary_data_size", 0) if item.data is None else 0 for item in inputs]
         if not all(isinstance(size, int) and size >= 0 for size in sizes) or sum(sizes) != len(raw):
@@ -195,7 +162,7 @@ class V2Body(Body):
             for item, size, end in zip(inputs, sizes, ends, strict=True)
         ]
 
-    def _elements(self, item: _V2Input, raw: bytes) -> Sequence[str | bytes]:
+    def _elements(self, item: InputTensor, raw: bytes) -> Sequence[str | bytes]:
         if item.data is not None:
             return [text for each in item.data for text in ([each] if isinstance(each, str) else each)]
         if "binary_data_size" not in item.parameters:
@@ -368,8 +335,8 @@ def _modality(given: object) -> Modality | None:
         raise Refusal(f"the modality '{str(given)[:50]}' is not one of {known}") from None
 
 
-def _instance_image(instance: _Instance, index: int) -> bytes:
-    text = instance.image.b64 if isinstance(instance.image, _B64) else instance.image or instance.b64
+def _instance_image(instance: Instance, index: int) -> bytes:
+    text = instance.image.b64 if isinstance(instance.image, Base64) else instance.image or instance.b64
     if text is None:
         raise Refusal(f"instance {index + 1} has no image; send {V1_EXAMPLE}")
     return _from_base64(text, f"instance {index + 1}")

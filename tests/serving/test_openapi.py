@@ -16,7 +16,7 @@ from components import imaging
 from components.bundle import KnownAnswer
 from components.endpoint.files import WantedModel, write_desired
 from components.settings import ServingSettings
-from serving import openapi, schemas
+from serving import messages, openapi
 from serving.credentials import Credentials
 from serving.server import EndpointServer
 from tests.fuzz.conformance import Conformance
@@ -26,7 +26,7 @@ from tests.serving.conftest import MODEL, b64
 PATHS = openapi.document()["paths"]
 OPERATIONS = [(path, method) for path, item in PATHS.items() for method in ("get", "post") if method in item]
 QUESTIONS = [path for path, method in OPERATIONS if method == "post"]
-TOKEN = "a token of the tests"
+TOKEN = "a-token-of-the-tests"
 # Reasons of answers, not of refusals.
 ABSTENTIONS = {"unsure", "out_of_distribution"}
 SERVING = Path(openapi.__file__).parent
@@ -127,7 +127,7 @@ def test_a_binary_answer_has_the_documented_header(whole: Laboratory, png: Calla
     length = response.headers["inference-header-content-length"]
     assert re.fullmatch(pattern, length)
     answer = json.loads(response.content[: int(length)])
-    assert set(answer) <= set(schemas.V2Answer.__struct_fields__)
+    assert set(answer) <= set(messages.V2Answer.__struct_fields__)
 
 
 @pytest.mark.parametrize("path", QUESTIONS)
