@@ -84,13 +84,20 @@ class Metrics:
         self.requests.labels(model, protocol, "refused").inc()
         self.refusals.labels(model, protocol, reason).inc()
 
-    def count_answer(self, model: str, protocol: str, answer: Answer, seconds: float) -> None:
-        """Count an answered request, and what was answered."""
+    def count_answer(self, model: str, protocol: str, answer: Answer, received: float, seconds: float) -> None:
+        """Count an answered request, and what was answered.
+
+        Args:
+            model: Name that was asked.
+            protocol: By which it was asked.
+            answer: What was answered.
+            received: Seconds until all of the request was there.
+            seconds: Until the answer was.
+        """
         self.requests.labels(model, protocol, "answered").inc()
         # Refusals have no part in this: they are quick, and many of them would make an overload look fast.
         self.seconds.labels(model, protocol).observe(seconds)
-        stages = answer.stages
-        for stage, took in (("queue", stages.queue), ("decode", stages.decode), ("inference", stages.inference)):
+        for stage, took in {"receive": received, **stage_seconds(answer)}.items():
             self.stages.labels(model, stage).observe(took)
         self.images.labels(model).observe(len(answer.predictions))
         for prediction in answer.predictions:
@@ -135,6 +142,12 @@ class Metrics:
             self.abstentions.labels(model, version, part.reason or "unsure").inc()
         if part.novelty is not None:
             self.novelty.labels(model).observe(part.novelty)
+
+
+def stage_seconds(answer: Answer) -> dict[str, float]:
+    """Give what each stage of an answer took, in their order."""
+    stages = answer.stages
+    return {"queue": stages.queue, "decode": stages.decode, "inference": stages.inference}
 
 
 def parts(prediction: AnyPrediction) -> list[Prediction | CellsPrediction]:

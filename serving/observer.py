@@ -19,7 +19,7 @@ from components.endpoint.prediction import AnyPrediction
 from components.settings import ServingSettings
 from serving.feedback import Feedback
 from serving.logs import log_refusal
-from serving.metrics import Metrics, parts
+from serving.metrics import Metrics, parts, stage_seconds
 from serving.model import Answer
 from serving.refusals import Refusal
 from serving.tracing import Tracing, open_tracing, trace_id_of
@@ -155,8 +155,9 @@ class Watch:
             self._span.end(self._read - self._started, self._answer, outcome, reason)
 
     def _keep_answer(self, answer: Answer, seconds: float, fields: dict[str, Any]) -> None:
-        self._observer.metrics.count_answer(self._model, self._protocol, answer, seconds)
-        log.info("answered", extra={"fields": fields | _answer_fields(answer)})
+        received = self._read - self._started
+        self._observer.metrics.count_answer(self._model, self._protocol, answer, received, seconds)
+        log.info("answered", extra={"fields": fields | _answer_fields(answer, received)})
         if self._observer.feedback:
             self._observer.feedback.offer(self.request_id, self._model, self._protocol, answer)
 
@@ -186,15 +187,13 @@ def _outcome(error: BaseException | None) -> tuple[str, str | None, int]:
     return "failed", None, 500
 
 
-def _answer_fields(answer: Answer) -> dict[str, Any]:
-    stages = answer.stages
+def _answer_fields(answer: Answer, received: float) -> dict[str, Any]:
+    took = {"receive": received, **stage_seconds(answer)}
     return {
         "version": answer.version,
         "images": len(answer.predictions),
         "abstained": sum(_abstains(item) for item in answer.predictions),
-        "queue_ms": round(1000 * stages.queue, 1),
-        "decode_ms": round(1000 * stages.decode, 1),
-        "inference_ms": round(1000 * stages.inference, 1),
+        **{f"{stage}_ms": round(1000 * seconds, 1) for stage, seconds in took.items()},
     }
 
 

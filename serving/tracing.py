@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from threading import Thread
 from typing import TYPE_CHECKING, Any
 
+from serving.metrics import stage_seconds
 from serving.model import Answer
 
 if TYPE_CHECKING:
@@ -105,7 +106,7 @@ class RequestSpan:
         """End it.
 
         Args:
-            waited: Seconds until the body had arrived; the stages follow one another from there.
+            waited: Seconds until the body had arrived; the other stages follow one another from there.
             answer: What was answered, if it was.
             outcome: ``answered``, ``refused`` or ``failed``.
             reason: Why it was refused.
@@ -120,10 +121,10 @@ class RequestSpan:
         if outcome == "failed":
             self._span.set_status(Status(StatusCode.ERROR))
         if answer is not None:
-            self._stages(answer, self._began + int(waited * 1e9))
+            self._stages(answer, waited)
         self._span.end()
 
-    def _stages(self, answer: Answer, start: int) -> None:
+    def _stages(self, answer: Answer, waited: float) -> None:
         from opentelemetry.trace import set_span_in_context
 
         named: dict[str, str | int] = {
@@ -133,8 +134,8 @@ class RequestSpan:
         }
         self._span.set_attributes(named)
         context = set_span_in_context(self._span)
-        stages = answer.stages
-        for stage, seconds in (("queue", stages.queue), ("decode", stages.decode), ("inference", stages.inference)):
+        start = self._began
+        for stage, seconds in {"receive": waited, **stage_seconds(answer)}.items():
             span = self._tracer.start_span(stage, context, attributes=named, start_time=start)
             start += int(seconds * 1e9)
             span.end(start)

@@ -119,7 +119,7 @@ def test_counts_are_what_the_clients_saw_with_several_threads_and_all_protocols(
     assert figure(figures, "mscflow_requests_total", outcome="refused") == refused.total()
     assert figure(figures, "mscflow_requests_total") == 12 * 25
     answered = 12 * 25 - refused.total()
-    for stage in ("queue", "decode", "inference"):
+    for stage in ("receive", "queue", "decode", "inference"):
         assert figure(figures, "mscflow_stage_seconds_count", stage=stage, model=MODEL) == answered
     assert figure(figures, "mscflow_abstentions_total", reason="unsure", version="1") == classes.pop("abstained")
     assert figure(figures, "mscflow_request_images_sum") == classes.total()
@@ -129,6 +129,7 @@ def test_counts_are_what_the_clients_saw_with_several_threads_and_all_protocols(
 
 
 def test_names_that_clients_make_up_make_no_labels(endpoint: Any) -> None:
+    endpoint.wait(lambda status: status.ready)
     before = read(endpoint.http.get("/metrics").text)
     for index in range(30):
         name = f"made-up-{index}"

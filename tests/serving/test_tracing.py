@@ -108,10 +108,10 @@ def test_a_request_is_a_span_of_its_caller_s_trace_with_its_stages_below(
     }
     assert attributes(roots[1]).items() >= {"mscflow.outcome": "refused", "mscflow.reason": "unreadable"}.items()
     stages = sorted((s for s in ours if s.parent_span_id == roots[0].span_id), key=lambda s: s.start_time_unix_nano)
-    assert [span.name for span in stages] == ["queue", "decode", "inference"]
-    assert attributes(stages[2])["mscflow.version"] == "4"
+    assert [span.name for span in stages] == ["receive", "queue", "decode", "inference"]
+    assert attributes(stages[3])["mscflow.version"] == "4"
     ends = [roots[0].start_time_unix_nano, *(span.end_time_unix_nano for span in stages)]
-    assert [span.start_time_unix_nano for span in stages] == pytest.approx(ends[:3], abs=5_000_000)
+    assert [span.start_time_unix_nano for span in stages] == pytest.approx(ends[:4], abs=5_000_000)
     assert ends == sorted(ends)
     assert ends[-1] <= roots[0].end_time_unix_nano
     (alone,) = (s for s in collector.spans() if not s.parent_span_id)
