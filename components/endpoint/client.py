@@ -102,7 +102,7 @@ class Client:
         if parts.scheme not in {"http", "https"} or not parts.hostname:
             raise InputError(f"'{url}' is not the URL of an endpoint; give it as http://127.0.0.1:8080")
         self.url = url.rstrip("/")
-        self._timeout, self._patience, self._at_once = timeout, patience, at_once
+        self._timeout, self._patience, self.at_once = timeout, patience, at_once
         self._met = False
         access = Access.of(token, ca, certificate, key)
         self._http = httpx.Client(
@@ -187,20 +187,20 @@ class Client:
             InputError: if the endpoint serves no such model, or not the modality.
             EndpointUnavailable: if no endpoint answers, or it stays busy.
         """
+        return in_order(lambda source: self.answer(model, source, modality), images, self.at_once)
+
+    def answer(self, model: str, image: Source, modality: Modality | str | None = None) -> Answer:
+        """Ask about one image; raises what ``stream`` does."""
         kind: Any = answer_type(model)
-
-        def ask(source: Source) -> Answer:
-            try:
-                return Answer(source[0], self._ask(kind, model, source, modality), None)
-            except ImageError as error:
-                return Answer(source[0], None, error)
-
-        return in_order(ask, images, self._at_once)
+        try:
+            return Answer(image[0], self._ask(kind, model, image, modality), None)
+        except ImageError as error:
+            return Answer(image[0], None, error)
 
     def _all(
         self, kind: type[P], model: str, images: Iterable[Source], modality: Modality | str | None = None
     ) -> list[P]:
-        return list(in_order(lambda source: self._ask(kind, model, source, modality), images, self._at_once))
+        return list(in_order(lambda source: self._ask(kind, model, source, modality), images, self.at_once))
 
     def _ask(self, kind: type[P], model: str, source: Source, modality: Modality | str | None) -> P:
         name, image = source

@@ -10,6 +10,8 @@ import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
+from threading import Semaphore
+from typing import Self
 
 from PIL.PngImagePlugin import PngInfo
 
@@ -20,12 +22,15 @@ from components.imaging import decode
 
 _OWNER_KEY = "mscflow-overlay"
 _OWNER = re.compile(rb"tEXt" + _OWNER_KEY.encode() + rb"\0([0-9a-f]{16})")
-# Of pictures that are looked at once; higher takes twice as long for a few per cent.
-_COMPRESSION = 3
+# Higher takes twice as long and more, for a tenth of the bytes.
+_COMPRESSION = 1
+DRAWN_AT_ONCE = min(4, os.cpu_count() or 1)
 
 
 class Gallery:
-    """Overlays of some images.
+    """Overlays of some images, used as a context manager; several threads may add to it.
+
+    Where it ends it waits for the overlays that are being drawn, so that no part of one stays behind.
 
     Args:
         folder: Made if it is missing.
@@ -37,8 +42,18 @@ class Gallery:
 
     def __init__(self, folder: Path, images: Iterable[Path]) -> None:
         self._folder = folder
+        self._taken: dict[Path, str] = {}
+        # Each drawing holds the image a few times, which may be large.
+        self._places_to_draw = Semaphore(DRAWN_AT_ONCE)
         self._root = Path(os.path.commonpath([_absolute(image).parent for image in images]))
         _make(folder)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for _place in range(DRAWN_AT_ONCE):
+            self._places_to_draw.acquire()
 
     def add(self, image: Path, prediction: AnyPrediction) -> Path:
         """Draw and write an image's overlay; it appears whole or not at all.
@@ -50,6 +65,10 @@ class Gallery:
             ImageError: if the image cannot be read any more.
             StorageError: if the overlay cannot be written.
         """
+        with self._places_to_draw:
+            return self._draw(image, prediction)
+
+    def _draw(self, image: Path, prediction: AnyPrediction) -> Path:
         try:
             pixels = decode(image.read_bytes())
         except OSError as error:
@@ -70,7 +89,7 @@ class Gallery:
         plain = self._folder / _absolute(image).relative_to(self._root).with_suffix(".png")
         mark = _mark(image)
         for place in (plain, plain.with_name(f"{plain.stem}-{mark[:8]}.png")):
-            if not place.exists() or owner(place) == mark:
+            if self._taken.setdefault(place, mark) == mark and (not place.exists() or owner(place) == mark):
                 _make(place.parent)
                 return place
         raise StorageError(f"{place} is no overlay of {image}; give another folder with --overlays")

@@ -1,5 +1,6 @@
 """`mscflow predict`: asks any endpoint about images."""
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -64,7 +65,7 @@ def predict(
     settings = load_settings(modality=modality)
     paths = expand(images)
     token = read_token(token_file) if token_file else None
-    asked: list[Asked] = []
+    asked: dict[Path, Asked] = {}
     with Client(url or _own_url(settings), token=token, **connection) as client:
         chosen = model or _default_model(client, settings)
         try:
@@ -73,9 +74,11 @@ def predict(
             told = "what was answered is printed" if asked else "nothing was answered"
             raise click.Abort(f"interrupted after {len(asked)} of {len(paths)} images; {told}") from stop
         finally:
-            if asked:
-                show(asked, as_json=as_json, as_csv=as_csv)
-    complain(asked)
+            # In the order of the images, though an interruption may leave gaps.
+            done = [asked[path] for path in paths if path in asked]
+            if done:
+                show(done, as_json=as_json, as_csv=as_csv)
+    complain(done)
 
 
 def _ask(
@@ -84,28 +87,31 @@ def _ask(
     settings: "Settings",
     paths: list[Path],
     overlays: Path | None,
-    asked: "list[Asked]",
+    asked: "dict[Path, Asked]",
 ) -> None:
     """Ask about all images; what came back is in ``asked`` as soon as it is known."""
     from components.culture import CULTURE_MODEL
     from components.endpoint.gallery import Gallery
+    from components.endpoint.inflight import in_order
     from components.errors import ImageError
     from components.events import Progress
     from pipelines.cli.answers import Asked
 
-    gallery = Gallery(overlays, paths) if overlays else None
     modality = settings.modality if model == CULTURE_MODEL else None
-    with progress_shown():
+
+    def ask(path: Path) -> None:
+        answer = client.answer(model, (str(path), path), modality)
+        overlay = problem = None
+        if gallery and answer.prediction:
+            try:
+                overlay = gallery.add(path, answer.prediction)
+            except ImageError as error:
+                problem = error
+        asked[path] = Asked(answer, overlay, problem)
+
+    with Gallery(overlays, paths) if overlays else nullcontext() as gallery, progress_shown():
         progress = Progress("asking", total=len(paths), unit="images")
-        answers = client.stream(model, ((str(path), path) for path in paths), modality)
-        for path, answer in zip(paths, answers, strict=True):
-            done = Asked(answer)
-            if gallery and answer.prediction:
-                try:
-                    done = Asked(answer, gallery.add(path, answer.prediction))
-                except ImageError as error:
-                    done = Asked(answer, None, error)
-            asked.append(done)
+        for _ in in_order(ask, paths, client.at_once):
             progress.advance()
 
 

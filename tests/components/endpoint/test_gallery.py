@@ -1,4 +1,7 @@
 import os
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -51,6 +54,15 @@ def test_each_image_has_a_place_of_its_own_and_keeps_it(tmp_path: Path, images: 
     again = [Gallery(out, images).add(image, PREDICTION) for image in reversed(images)]
     assert again == first[::-1]
     assert len(names(out)) == 4
+
+
+def test_images_of_one_name_have_places_of_their_own_though_drawn_at_once(tmp_path: Path) -> None:
+    images = [picture(tmp_path / f"x.{suffix}") for suffix in ("png", "jpg", "tif", "bmp")]
+    gallery = Gallery(tmp_path / "out", images)
+    with ThreadPoolExecutor(4) as threads:
+        places = list(threads.map(lambda image: gallery.add(image, PREDICTION), images))
+    assert len(set(places)) == 4
+    assert len(names(tmp_path / "out")) == 4
 
 
 def test_runs_on_other_images_do_not_take_each_others_places(tmp_path: Path, images: list[Path]) -> None:
@@ -140,3 +152,20 @@ def test_a_full_disk_is_told_and_leaves_nothing(small_disk: Path, tmp_path: Path
     with pytest.raises(StorageError, match=r"cannot be written .*; make room"):
         Gallery(small_disk / "out", [path]).add(path, PREDICTION)
     assert names(small_disk) == []
+
+
+def test_its_end_waits_for_what_is_being_drawn(
+    tmp_path: Path, images: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, save = threading.Event(), Image.Image.save
+
+    def slowly(self, *given, **options):
+        begun.set()
+        time.sleep(0.1)
+        save(self, *given, **options)
+
+    monkeypatch.setattr(Image.Image, "save", slowly)
+    with Gallery(tmp_path / "out", images) as gallery:
+        threading.Thread(target=gallery.add, args=(images[0], PREDICTION), daemon=True).start()
+        begun.wait(10)
+    assert names(tmp_path / "out") == ["a/x.png"]
