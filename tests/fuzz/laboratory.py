@@ -7,11 +7,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import psutil
 
+from components.bundle import file_digest, read_any_bundle, write_bundle
 from components.culture import ABNORMAL_MODEL, CULTURE_MODEL, Modality
 from components.endpoint.files import WantedModel
-from components.imaging import Preprocessing
+from components.imaging import Preprocessing, decode
+from components.novelty import NOVELTY_FILE, Familiar, describe
 from tests.conftest import SIDE, noise_png, write_tiny_bundle, write_tiny_detector
 from tests.fuzz.run import Sender
 from tests.serving.conftest import Endpoint, running
@@ -77,9 +80,22 @@ def laboratory(folder: Path) -> Iterator[Laboratory]:
         ABNORMAL_MODEL: write_tiny_detector(folder / "cells"),
     }
     places = dict(zip(digests, ("single", "multi", "cells"), strict=True))
+    for name in (Modality.SINGLE_STACK.model_name, ABNORMAL_MODEL):
+        digests[name] = _acquaint(folder / places[name])
     wanted = {name: WantedModel(str(folder / places[name]), "1", digest) for name, digest in digests.items()}
-    with running(folder, *LIMITS) as endpoint:
+    # Whatever is answered is kept for retraining, too, so that no odd image breaks that either.
+    kept = ("--feedback-rate", "1", "--feedback-store", str(folder / "kept"))
+    with running(folder, *LIMITS, *kept) as endpoint:
         endpoint.deploy(**{name.replace("-", "_"): model for name, model in wanted.items()})
         started = Laboratory(endpoint)
         yield started
         started.sender.close()
+
+
+def _acquaint(folder: Path) -> str:
+    """Add to a bundle what its training images look like, so that it abstains on others; gives its new digest."""
+    seen = np.stack([describe(decode(noise_png(seed))) for seed in range(30)])
+    Familiar.fit(seen[:20], seen[20:]).write(folder / NOVELTY_FILE)
+    bundle, _ = read_any_bundle(folder)
+    files = {**bundle.files, NOVELTY_FILE: file_digest(folder / NOVELTY_FILE)}
+    return write_bundle(folder, type(bundle).model_validate(bundle.model_dump() | {"files": files}))
