@@ -228,8 +228,9 @@ def _sentence(prediction: dict[str, Any]) -> str:
     if "count" in prediction:
         said = f"{prediction['count']} abnormal cells"
     else:
-        said = f"class {prediction['class']} ({prediction['decision']}), probability {prediction['confidence']:.2f}"
-    return f"{said}, by version {prediction['model_version']}"
+        said = f"class {prediction['class']} ({prediction['name']}), probability {prediction['confidence']:.2f}"
+    doubt = f"; it abstains: {prediction['note']}" if prediction["abstain"] else ""
+    return f"{said}, by version {prediction['model_version']}{doubt}"
 
 
 def _next_steps(settings: "Settings") -> str:
