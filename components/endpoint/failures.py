@@ -50,8 +50,10 @@ def explain(url: str, timeout: float, error: httpx.HTTPError) -> Failure:
     if isinstance(error, httpx.ConnectError):
         advice = "start one with 'mscflow serve', or give its --url"
         return _failure(f"no endpoint answers at {url} ({text}); {advice}", passing=True)
-    advice = ", or give it as https://" if url.startswith("http:") else ""
-    return _failure(f"what answers at {url} broke the connection ({text}); check the port{advice}", passing=True)
+    # With TLS 1.3 a server that wants a certificate has often hung up before its reason can be read.
+    advice = "give it as https://" if url.startswith("http:") else "show it a certificate with --certificate"
+    message = f"what answers at {url} broke the connection ({text.rstrip('.')}); check the port, or {advice}"
+    return _failure(message, passing=True)
 
 
 def _failure(message: str, *, passing: bool) -> Failure:

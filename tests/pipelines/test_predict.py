@@ -17,6 +17,7 @@ from PIL import Image
 
 from components.culture import Modality
 from components.endpoint.files import WantedModel, write_desired
+from tests.certificates import Authority
 from tests.serving.conftest import Endpoint, running
 
 from .conftest import MSCFLOW, environment
@@ -281,3 +282,37 @@ def test_help_is_enough_to_begin(tmp_path: Path) -> None:
     done = subprocess.run([MSCFLOW, "predict", "--help"], capture_output=True, text=True, check=True)
     for word in ("--overlays FOLDER", "mscflow predict vessel7/ --overlays", "--modality multi_stack"):
         assert word in done.stdout
+
+
+def test_an_endpoint_that_is_closed_to_others_is_asked(
+    tmp_path: Path, vessel: Path, make_bundle: Callable[..., str], mscflow: Callable[..., Any]
+) -> None:
+    authority, folder = Authority(tmp_path), tmp_path / "closed"
+    server, client = authority.issue("server"), authority.issue("client")
+    (tmp_path / "token").write_text("# of this test\na-token-of-a-test\n")
+    folder.mkdir()
+    made = make_bundle(folder / "single", favour=3)
+    write_desired(folder, {SINGLE: WantedModel(str(folder / "single"), "1", made)})
+    files = {"--token-file": tmp_path / "token", "--tls-certificate": server.certificate, "--tls-key": server.key}
+    options = {**files, "--tls-client-ca": authority.certificate}
+    with running(folder, *(str(part) for option in options.items() for part in option)) as endpoint:
+        status = endpoint.wait(lambda status: status.ready)
+        ask = ["predict", "vessel/day1.png", "--url", f"https://127.0.0.1:{status.port}"]
+        known = ["--ca", authority.certificate]
+        mine = [*known, "--certificate", client.certificate, "--key", client.key]
+
+        done = mscflow(*ask, *mine, "--token-file", "token", "--json", cwd=tmp_path)
+        assert [row["class"] for row in done.json] == [3], done.err
+        variables = {"MSCFLOW_CA": authority.certificate, "MSCFLOW_CERTIFICATE": client.certificate}
+        variables |= {"MSCFLOW_KEY": client.key, "MSCFLOW_TOKEN": "a-token-of-a-test"}
+        assert mscflow(*ask, cwd=tmp_path, **{name: str(value) for name, value in variables.items()}).code == 0
+
+        for given, told in (
+            ([], "its certificate is not trusted"),
+            (known, "with --certificate"),
+            (mine, "token"),
+        ):
+            done = mscflow(*ask, *given, cwd=tmp_path)
+            assert (done.code, done.out) == (2, "")
+            assert told in done.err
+            assert "Traceback" not in done.err
