@@ -17,7 +17,7 @@ import msgspec
 
 FILE_BYTES = 10_000_000
 FILES_KEPT = 3
-BURST = 20
+BURST = 50
 LINES_PER_SECOND = 1.0
 
 

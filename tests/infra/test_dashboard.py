@@ -3,6 +3,7 @@
 import json
 import re
 from itertools import combinations
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.infra.expressions import DASHBOARD, of_dashboard, of_rules, series
 
+PAGE = Path(__file__).parents[2] / "docs" / "serving" / "observability.md"
 # Given by Prometheus, and not by the endpoint.
 TARGET = {"job", "instance", "le"}
 
@@ -46,6 +48,20 @@ def test_what_the_endpoint_counts_is_shown_or_watched(exposed: dict[str, set[str
     families = {re.sub("_(bucket|count|sum)$", "", name) for name in exposed if name.startswith("mscflow_")}
     # Whether a model is ready is seen in its version, which is missing where it is not.
     assert families - {re.sub("_(bucket|count|sum)$", "", name) for name in shown} == {"mscflow_model_ready"}
+
+
+def test_the_page_lists_exactly_what_the_endpoint_counts(exposed: dict[str, set[str]]) -> None:
+    listed: dict[str, set[str]] = {}
+    for line in PAGE.read_text().splitlines():
+        if line.startswith("| `mscflow_"):
+            _, names, labels, *_ = line.split("|")
+            words = re.sub(r"\(.*\)", "", labels).replace(",", " ").split()
+            listed |= {name: set(words) for name in re.findall(r"`(\w+)`", names)}
+    given: dict[str, set[str]] = {}
+    for name, labels in exposed.items():
+        if name.startswith("mscflow_"):
+            given.setdefault(re.sub("_(bucket|count|sum)$", "", name), set()).update(labels - {"le"})
+    assert listed == given
 
 
 def test_panels_have_names_and_places_of_their_own(board: dict[str, Any]) -> None:
