@@ -30,11 +30,13 @@ AT_ONCE = 8
 FIRST_WAIT = 0.2
 LONGEST_WAIT = 5.0
 CONNECT_SECONDS = 10.0
-# Who never answered is not starting, as an endpoint listens before it does anything slow.
+# Who is busy is waited for; who is gone may be back after a restart; who never answered is not even starting, as
+# an endpoint listens before it does anything slow.
+GONE_PATIENCE = 15.0
 UNKNOWN_PATIENCE = 3.0
 BUSY = frozenset({429, 502, 503, 504})  # 502 and 504 are a gateway's, whose endpoint is starting or gone
 REFUSED = frozenset({401, 403})
-OF_THE_IMAGE = frozenset({"empty", "unreadable", "unsupported", "too_large", "truncated", "not_base64"})
+OF_THE_IMAGE = frozenset({"empty", "unreadable", "unsupported", "too_large", "truncated", "not_base64", "too_slow"})
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 # An image's name, for messages, and its encoded bytes or the file that holds them.
@@ -63,9 +65,10 @@ class _Error(msgspec.Struct):
 
 
 class _TryAgain(Exception):
-    def __init__(self, error: MscflowError, after: float = 0.0) -> None:
+    def __init__(self, error: MscflowError, patience: float, after: float = 0.0) -> None:
         super().__init__(str(error))
         self.error = error
+        self.patience = patience
         self.after = after
 
 
@@ -78,7 +81,7 @@ class Client:
     Args:
         url: Such as ``http://127.0.0.1:8080``.
         timeout: Seconds that one answer may take.
-        patience: Seconds over which a request is tried again.
+        patience: Seconds over which a request is tried again; fewer where nobody answers at all.
         at_once: Requests in flight, where there are several images.
         token: Sent as ``Authorization: Bearer``. This and the rest is read from the environment where it is not given.
         ca: PEM file of the authority that signed the endpoint's certificate; default: those of the system.
@@ -222,8 +225,7 @@ class Client:
             except _TryAgain as again:
                 # Clients that were refused together should not come back together.
                 pause = max(wait * random.uniform(0.5, 1.0), again.after)  # noqa: S311 - no secret
-                patience = self._patience if self._met else min(self._patience, UNKNOWN_PATIENCE)
-                if time.monotonic() + pause > started + patience:
+                if time.monotonic() + pause > started + again.patience:
                     raise again.error from again
             else:
                 return response
@@ -236,7 +238,8 @@ class Client:
         except httpx.HTTPError as error:
             failure = explain(self.url, self._timeout, error)
             if failure.passing:
-                raise _TryAgain(failure.error) from error
+                most = GONE_PATIENCE if self._met else UNKNOWN_PATIENCE
+                raise _TryAgain(failure.error, min(self._patience, most)) from error
             raise failure.error from error
         self._met = True
         if response.status_code == 200:
@@ -244,7 +247,7 @@ class Client:
         refusal = self._refused(response, about)
         if response.status_code in BUSY:
             after = response.headers.get("retry-after", "")
-            raise _TryAgain(refusal, float(after) if after.isdigit() else 0.0)
+            raise _TryAgain(refusal, self._patience, float(after) if after.isdigit() else 0.0)
         raise refusal
 
     def _refused(self, response: httpx.Response, about: str) -> MscflowError:

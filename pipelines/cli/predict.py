@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from pipelines.cli.answers import Asked
 
 FILE = click.Path(path_type=Path)
+# Seconds that a busy endpoint is waited for: a person who asks about a folder would rather wait than begin anew.
+PATIENCE = 120.0
 
 
 @click.command()
@@ -66,7 +68,7 @@ def predict(
     paths = expand(images)
     token = read_token(token_file) if token_file else None
     asked: dict[Path, Asked] = {}
-    with Client(url or _own_url(settings), token=token, **connection) as client:
+    with Client(url or _own_url(settings), patience=PATIENCE, token=token, **connection) as client:
         chosen = model or _default_model(client, settings)
         try:
             _ask(client, chosen, settings, paths, overlays, asked)
