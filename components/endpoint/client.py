@@ -30,12 +30,13 @@ AT_ONCE = 8
 FIRST_WAIT = 0.2
 LONGEST_WAIT = 5.0
 CONNECT_SECONDS = 10.0
-# Who is busy is waited for; who is gone may be back after a restart; who never answered is not even starting, as
+# Who is busy is waited for; who is gone or not ready may be back after a restart; who never answered is not even starting, as
 # an endpoint listens before it does anything slow.
 GONE_PATIENCE = 15.0
 UNKNOWN_PATIENCE = 3.0
 BUSY = frozenset({429, 502, 503, 504})  # 502 and 504 are a gateway's, whose endpoint is starting or gone
 REFUSED = frozenset({401, 403})
+OVERLOADED = "overloaded"
 OF_THE_IMAGE = frozenset({"empty", "unreadable", "unsupported", "too_large", "truncated", "not_base64", "too_slow"})
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
@@ -244,19 +245,21 @@ class Client:
         self._met = True
         if response.status_code == 200:
             return response
-        refusal = self._refused(response, about)
+        if response.is_redirect:
+            location = response.headers.get("location")
+            raise InputError(f"{self.url} leads on to {location}; give that address as --url")
+        why = self._why(response)
+        refusal = self._refused(response.status_code, why, about)
         if response.status_code in BUSY:
+            patience = self._patience if why.reason == OVERLOADED else min(self._patience, GONE_PATIENCE)
             after = response.headers.get("retry-after", "")
-            raise _TryAgain(refusal, self._patience, float(after) if after.isdigit() else 0.0)
+            raise _TryAgain(refusal, patience, float(after) if after.isdigit() else 0.0)
         raise refusal
 
-    def _refused(self, response: httpx.Response, about: str) -> MscflowError:
-        if response.is_redirect:
-            return InputError(f"{self.url} leads on to {response.headers.get('location')}; give that address as --url")
-        error = self._why(response)
-        if response.status_code in BUSY:
+    def _refused(self, status: int, error: _Error, about: str) -> MscflowError:
+        if status in BUSY:
             return EndpointUnavailable(f"{self.url}: {error.error}")
-        if response.status_code >= 500:
+        if status >= 500:
             return MscflowError(f"{self.url}: {error.error}")
         if about and error.reason in OF_THE_IMAGE:
             return ImageError(error.reason, f"{about}: {error.error}")
@@ -270,7 +273,8 @@ class Client:
             if response.status_code in REFUSED:
                 return _Error("the token is missing or not accepted; set MSCFLOW_TOKEN to the one you were given")
             if response.status_code in BUSY:
-                return _Error(f"the gateway says {response.status_code} {response.reason_phrase}")
+                reason = OVERLOADED if response.status_code == 429 else "gateway"
+                return _Error(f"the gateway says {response.status_code} {response.reason_phrase}", reason)
             raise
 
     def _read(self, content: bytes | msgspec.Raw, kind: type[T]) -> T:
