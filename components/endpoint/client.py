@@ -30,8 +30,8 @@ AT_ONCE = 8
 FIRST_WAIT = 0.2
 LONGEST_WAIT = 5.0
 CONNECT_SECONDS = 10.0
-# Who is busy is waited for; who is gone or not ready may be back after a restart; who never answered is not even starting, as
-# an endpoint listens before it does anything slow.
+# Who is busy is waited for; who is gone or not ready may be back after a restart; who never answered is not even
+# starting, as an endpoint listens before it does anything slow.
 GONE_PATIENCE = 15.0
 UNKNOWN_PATIENCE = 3.0
 BUSY = frozenset({429, 502, 503, 504})  # 502 and 504 are a gateway's, whose endpoint is starting or gone
