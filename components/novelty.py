@@ -36,6 +36,8 @@ _BLOCK = 4
 # Nearest training images that count, and those of them that tell how far apart neighbours lie.
 _NEAREST, _NEIGHBOURS = 3, 5
 _LEAST_RADIUS = 0.5
+# Where validation images are like the training images, the bound is 0.95 to 1.5 times what those reach.
+_WIDEST = 2.0
 
 
 class _Trait(NamedTuple):
@@ -59,10 +61,9 @@ _LIGHT = 0.07
 _LIFT, _SHINE = 2 * math.log2(1 + _LIGHT), 128 * _LIGHT / 16
 
 
+# In the order in which they are named to a person: what can be mended first.
 _TRAITS = (
     _Trait("brightness", "darker", "brighter", 0.3, _SHINE),
-    _Trait("contrast", "flatter in contrast", "harder in contrast", 0.12, _LIFT),
-    _Trait("skew", "richer in dark details", "richer in bright details", 0.12),
     _Trait("clipping", "less clipped", "more clipped to black or white", 0.3),
     _Trait("red", "less red", "redder", 0.25),
     _Trait("blue", "less blue", "bluer", 0.25),
@@ -80,6 +81,8 @@ _TRAITS = (
     _Trait("middle", "smoother", "rougher", 0.12, _LIFT),
     _Trait("roughest", "smoother where it is roughest", "rougher where it is roughest", 0.12, _LIFT),
     _Trait("direction", "less streaked", "more streaked in one direction", 0.12),
+    _Trait("contrast", "flatter in contrast", "harder in contrast", 0.12, _LIFT),
+    _Trait("skew", "richer in dark details", "richer in bright details", 0.12),
     _Trait("shape", "less elongated in its shape", "more elongated in its shape", 0.5),
 )
 TRAITS = tuple(trait.name for trait in _TRAITS)
@@ -110,8 +113,9 @@ def describe(image: NDArray[np.uint8]) -> Floats:
     """
     green = _shrunk(image)
     height, width = image.shape[:2]
-    detail = _details(green)
-    return np.array([*_light(green), *_colour(image), *detail, 4 * abs(math.log2(width / height))])
+    brightness, clipping, contrast, skew = _light(green)
+    shape = 4 * abs(math.log2(width / height))
+    return np.array([brightness, clipping, *_colour(image), *_details(green), contrast, skew, shape])
 
 
 class Familiar:
@@ -142,7 +146,9 @@ class Familiar:
             train: Descriptions of training images, shape (N, D).
             validation: Descriptions of images that the model did not learn from, (M, D).
             false_abstain: Share of images like the validation images that may be held to be foreign. With too
-                few of them to promise it, ``rate`` is 1 / (M + 1): the bound is their highest score.
+                few of them to promise it, ``rate`` is 1 / (M + 1): the bound is their highest score. Where they
+                are nothing like the training images, that bound would let everything pass: it ends at
+                ``_WIDEST`` times what training images reach themselves, and ``rate`` is what is measured.
 
         Raises:
             ValueError: if there are no training or no validation images.
@@ -156,8 +162,11 @@ class Familiar:
         rank = math.ceil((len(scores) + 1) * (1 - false_abstain))
         if rank > len(scores):
             found.rate, rank = 1 / (len(scores) + 1), len(scores)
+        wanted, most = float(scores[rank - 1]), found._most()
+        if wanted > most:
+            found.rate = float((scores > most).sum() + 1) / (len(scores) + 1)
         # Whoever lies as near to a reference as its neighbours do is never foreign.
-        found.threshold = max(1.0, float(scores[rank - 1]))
+        found.threshold = max(1.0, min(wanted, most))
         return found
 
     def judge(self, image: NDArray[np.uint8], description: Floats | None = None) -> Verdict:
@@ -198,7 +207,8 @@ class Familiar:
             IntegrityError: if the file is missing, damaged, or describes images by other statistics.
         """
         try:
-            with np.load(path, allow_pickle=False) as file:
+            # Opened here: NumPy leaves a file open in which it finds no archive.
+            with path.open("rb") as stored, np.load(stored, allow_pickle=False) as file:
                 held = {name: file[name] for name in ("traits", "references", "whitening", "radii", "bound")}
             _check(held)
         except (OSError, ValueError, KeyError, EOFError, TypeError, AttributeError, zipfile.BadZipFile) as error:
@@ -208,6 +218,17 @@ class Familiar:
         threshold, rate, calibrated_on = held["bound"].tolist()
         references = held["references"].astype(np.float64)
         return cls(references, held["whitening"], held["radii"], threshold, rate, int(calibrated_on))
+
+    def _most(self) -> float:
+        """Give the widest bound, from the score that each reference would have if it were none."""
+        count = len(self._references)
+        if count <= _NEAREST:
+            return math.inf
+        squares = self._squares[:, np.newaxis] + self._squares - 2 * self._placed @ self._placed.T
+        distances = np.sqrt(np.maximum(squares, 0)) / self._radii
+        np.fill_diagonal(distances, np.inf)
+        scores = np.partition(distances, _NEAREST - 1)[:, :_NEAREST].mean(axis=1)
+        return _WIDEST * float(np.quantile(scores, 1 - FALSE_ABSTAIN))
 
     def _score(self, description: Floats) -> float:
         distances = self._distances(description)
@@ -225,9 +246,9 @@ class Familiar:
         nearest = np.argsort(self._distances(description), kind="stable")[:_NEIGHBOURS]
         usual = np.sqrt(self._references.var(axis=0) + _SLACK**2 + _GAIN**2)
         differences = (description - self._references[nearest].mean(axis=0)) / usual
-        most = int(np.abs(differences).argmax())
-        trait = _TRAITS[most]
-        how = trait.more if differences[most] > 0 else trait.less
+        # Much changes together: of what is about as unusual as the most unusual, the first is named.
+        named = int((np.abs(differences) >= np.abs(differences).max() / 2).argmax())
+        how = _TRAITS[named].more if differences[named] > 0 else _TRAITS[named].less
         return f"the image is far {how} than the images that the model learnt from"
 
 
@@ -286,19 +307,15 @@ def _sides(image: Image.Image, scale: float, least: int = 1) -> tuple[int, int]:
     return width, height
 
 
-def _light(green: Image.Image) -> list[float]:
+def _light(green: Image.Image) -> tuple[float, float, float, float]:
     counts = np.array(green.histogram(), np.float64)
     shares, levels = counts / counts.sum(), np.arange(256)
     mean = float(shares @ levels)
     deviation = math.sqrt(shares @ (levels - mean) ** 2)
     low, middle, high = (int(each) for each in np.searchsorted(shares.cumsum(), (0.02, 0.5, 0.98)))
     clipped = max(float(shares[:3].sum()), float(shares[-3:].sum()))
-    return [
-        mean / 16,
-        2 * math.log2(deviation + 1),
-        4 * (high + low - 2 * middle) / (high - low + 8),
-        4 * math.sqrt(clipped),
-    ]
+    skew = 4 * (high + low - 2 * middle) / (high - low + 8)
+    return mean / 16, 4 * math.sqrt(clipped), 2 * math.log2(deviation + 1), skew
 
 
 def _colour(image: NDArray[np.uint8]) -> list[float]:
@@ -352,7 +369,7 @@ def _check(held: dict[str, NDArray[Any]]) -> None:
     """
     if held["traits"].tolist() != list(TRAITS):
         raise ValueError("it describes images by other statistics than this version of mscflow")
-    count, width = len(held["references"]), len(TRAITS)
+    count, width = held["references"].shape[0] if held["references"].ndim else 0, len(TRAITS)
     shapes = {"references": (count, width), "whitening": (width, width), "radii": (count,), "bound": (3,)}
     for name, shape in shapes.items():
         array = held[name]

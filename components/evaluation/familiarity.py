@@ -11,10 +11,10 @@ from components.datasets.versions import DataRepository
 from components.evaluation.metrics import Figure, figure_with_interval
 from components.evaluation.remembered import remembered
 from components.evaluation.resampling import RESAMPLES, Floats, draws, group_index
-from components.novelty import FALSE_ABSTAIN, MOST_REFERENCES, TRAITS, Familiar, describe
+from components.novelty import FALSE_ABSTAIN, MOST_REFERENCES, Familiar, describe
 
 # A change of what ``components.novelty.describe`` measures needs a new one.
-_METHOD = "1"
+_METHOD = "2"
 
 
 class Familiarity(msgspec.Struct, frozen=True, kw_only=True):
@@ -86,5 +86,5 @@ def share(marks: Floats, groups: Sequence[str], resamples: int = RESAMPLES) -> F
 
 
 def _descriptions(repository: DataRepository, records: Sequence[ImageRecord], cache: Path) -> Floats:
-    method = f"{_METHOD}:{len(TRAITS)}"
-    return remembered(repository, records, describe, cache / "novelty.sqlite", method=method, task="describe images")
+    path = cache / "novelty.sqlite"
+    return remembered(repository, records, describe, path, method=_METHOD, task="describe images")

@@ -11,6 +11,7 @@ from components.datasets.versions import DataRepository
 from components.errors import ImageError, IntegrityError
 from components.evaluation import familiarity
 from components.evaluation.familiarity import familiarise, sampled, share
+from components.novelty import TRAITS
 from components.storage import open_store
 
 
@@ -51,7 +52,7 @@ def test_images_are_described_once(tmp_path, monkeypatch):
     parts = parts_of(repository)
     first, found = familiarise(repository, parts, tmp_path / "cache")
     described = []
-    monkeypatch.setattr(familiarity, "describe", lambda image: described.append(1) or familiarity.TRAITS)
+    monkeypatch.setattr(familiarity, "describe", lambda image: described.append(image) or np.zeros(len(TRAITS)))
     again, same = familiarise(repository, parts, tmp_path / "cache")
     assert not described and same == found
     first.write(tmp_path / "first.npz")
