@@ -61,10 +61,11 @@ def serve(options: argparse.Namespace) -> None:
     from serving.allocator import keep_memory
     from serving.credentials import Credentials
     from serving.lean import import_kserve
-    from serving.listener import bind
+    from serving.listener import bind, raise_file_limit
     from serving.logs import configure
 
     credentials = Credentials.read(settings)
+    raise_file_limit()
     listener = bind(settings.host, settings.port, "--port")
     # gRPC takes no socket that is bound already, so this one only tells early that the port is taken.
     bind(settings.host, settings.grpc_port, "--grpc-port").close()

@@ -47,7 +47,7 @@ class Body:
     def give_way(self) -> None:
         """Stop to arrive, as others need the memory."""
         self._gave_way = True
-        if self._clock is not None:
+        if self._clock is not None and not self._clock.expired():
             self._clock.reschedule(asyncio.get_running_loop().time())
 
     def _take(self, count: int) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import msgspec
+from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 HEAD_SECONDS = 10.0  # that a connection may be silent, or its headers take
@@ -86,6 +87,7 @@ class Connection(HttpToolsProtocol):
         self._framing = 0  # bytes that were no body: headers, chunk sizes, trailers
         self._body = 0
         self._deaf = False
+        self._declining = False
 
     @property
     def waits(self) -> bool:
@@ -122,7 +124,13 @@ class Connection(HttpToolsProtocol):
         if self._deaf:
             return
         before = self._body
-        super().data_received(data)
+        self._unset_keepalive_if_required()
+        try:
+            self.parser.feed_data(data)
+        except HttpParserUpgrade as upgrade:
+            self._decline(data[upgrade.args[0] :])
+        except HttpParserError:
+            self.send_400_response("")
         # Each byte of the body pays for one of framing, so that only what is nothing but framing adds up.
         self._framing = max(0, self._framing + len(data) - 2 * (self._body - before))
         if self._framing > HEAD_BYTES and not self._deaf:
@@ -142,11 +150,23 @@ class Connection(HttpToolsProtocol):
             self._refuse(400, f"this is no HTTP/1.1 request, or has more than {HEADERS} headers", "bad_request")
 
     def on_message_begin(self) -> None:
+        if self._declining:
+            return
         super().on_message_begin()
         self._wait(HEAD_SECONDS, self._give_up)
         self._room.stir(self)
 
+    def on_url(self, url: bytes) -> None:
+        if not self._declining:
+            super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if not self._declining:
+            super().on_header(name, value)
+
     def on_headers_complete(self) -> None:
+        if self._declining:
+            return
         if self.transport.is_closing() or self._deaf:
             return
         if len(self.headers) > HEADERS or len(self.pipeline) >= PIPELINED:
@@ -164,6 +184,9 @@ class Connection(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         self._framing = 0
+        if self._declining:
+            self.cycle.more_body = False
+            return
         if self.cycle is None:
             return
         super().on_message_complete()
@@ -182,6 +205,22 @@ class Connection(HttpToolsProtocol):
         self._task = self.loop.create_task(cycle.run_asgi(app))
         self._task.add_done_callback(self.tasks.discard)
         self.tasks.add(self._task)
+
+    def _decline(self, rest: bytes) -> None:
+        """Go on in HTTP/1.1 where the client would rather speak something else, as Java's clients do by default.
+
+        The parser takes what follows such headers for the other protocol, even the request's own body. So a new one
+        is told of the body alone.
+        """
+        if self._deaf or self.transport.is_closing():
+            return
+        framing = [each for each in self.headers if each[0] in (b"content-length", b"transfer-encoding")]
+        self.parser, self.cycle.more_body = HttpRequestParser(self), True
+        self._declining = True
+        self.parser.feed_data(b"POST / HTTP/1.1\r\n%s\r\n" % b"".join(b"%s: %s\r\n" % each for each in framing))
+        self._declining = False
+        if rest:
+            self.data_received(rest)
 
     def _give_up(self) -> None:
         if self._framing:

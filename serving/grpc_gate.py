@@ -113,5 +113,6 @@ class GrpcGate(grpc.aio.ServerInterceptor):
         if len(self._arriving) >= ARRIVING:
             oldest = next(iter(self._arriving))
             del self._arriving[oldest]
-            oldest.reschedule(asyncio.get_running_loop().time())
+            if not oldest.expired():
+                oldest.reschedule(asyncio.get_running_loop().time())
         self._arriving[clock] = None

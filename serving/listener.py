@@ -1,10 +1,13 @@
-"""Taking the REST port."""
+"""Taking the REST port, and room for the connections to come."""
 
+import resource
 import socket
 
 from components.errors import EndpointUnavailable
 
 BACKLOG = 2048
+# Connections to REST and gRPC, and some for models and logs.
+FILES = 8192
 
 
 def bind(host: str, port: int, flag: str) -> socket.socket:
@@ -26,6 +29,14 @@ def bind(host: str, port: int, flag: str) -> socket.socket:
         listener.close()
         raise _unusable(host, port, flag, error) from error
     return listener
+
+
+def raise_file_limit() -> None:
+    """Let the process open more files than the 1024 of a common shell, as each connection is one."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = FILES if hard == resource.RLIM_INFINITY else min(FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _unusable(host: str, port: int, flag: str, error: OSError) -> EndpointUnavailable:

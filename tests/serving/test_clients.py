@@ -1,5 +1,6 @@
 """Clients that hang, drip, leave, or never end: each gets its answer or is dropped, and harms nobody else."""
 
+import base64
 import json
 import socket
 import time
@@ -10,6 +11,7 @@ from itertools import repeat
 from typing import Any
 
 import grpc
+import httpx
 import psutil
 import pytest
 from kserve.protocol.grpc import grpc_predict_v2_pb2 as messages
@@ -179,6 +181,24 @@ def test_requests_may_queue_up_on_a_connection_but_not_without_a_bound(endpoint:
         except OSError:
             pass
     assert heard.count(b'{"status":"alive"}') == answers
+
+
+@pytest.mark.parametrize("other", ["h2c", "websocket"])
+@pytest.mark.parametrize("chunked", [False, True])
+@pytest.mark.parametrize("body", [True, False])
+def test_one_who_would_rather_speak_another_protocol_is_answered_in_this_one(
+    endpoint: Any, png: Callable[..., bytes], other: str, chunked: bool, body: bool
+) -> None:
+    """As the HTTP client of Java's library does, unless told otherwise."""
+    text = json.dumps({"instances": [{"b64": base64.b64encode(png(size=(300, 300))).decode()}]}) if body else ""
+    headers = {"Connection": "Upgrade, HTTP2-Settings", "Upgrade": other, "HTTP2-Settings": "AAEAAEAAAAIAAAABAAMAAABk"}
+    content = iter([text[:1000].encode(), text[1000:].encode()]) if chunked and body else text.encode()
+    with httpx.Client(base_url=endpoint.url, trust_env=False) as client:
+        for _ in range(2):
+            response = client.post(f"/v1/models/{MODEL}:predict", content=content, headers=headers)
+            assert (response.status_code, response.json().get("reason")) == ((200, None) if body else (400, "empty"))
+            content = text.encode()
+        assert client.get("/v2/health/live", headers=headers).json() == {"live": True}
 
 
 def never() -> Iterator[Any]:
