@@ -39,6 +39,7 @@ from pydantic_settings.exceptions import SettingsError as PydanticSettingsError
 from components.culture import ABNORMAL_LABEL, Modality, Task
 from components.errors import SettingsError
 from components.imaging import Clumps, Equalisation, Planes
+from components.novelty import FALSE_ABSTAIN
 
 LEARNING_RATE_RANGE = (1e-8, 1e-2)
 
@@ -180,6 +181,14 @@ class SearchSettings(Section):
         return self
 
 
+class EvaluationSettings(Section):
+    """What a model is given to know its limits by, on validation images."""
+
+    false_abstain: float = Field(
+        FALSE_ABSTAIN, gt=0, lt=0.5, description="share of images like the training's that may be held to be foreign"
+    )
+
+
 class GateSettings(Section):
     """The floors that a model must reach, and what it may lose against the champion."""
 
@@ -282,6 +291,7 @@ class Settings(BaseSettings):
     search: SearchSettings = SearchSettings()
     training: TrainingSettings = TrainingSettings()
     detection: DetectionSettings = DetectionSettings()
+    evaluation: EvaluationSettings = EvaluationSettings()
     gate: GateSettings = GateSettings()
     study: StudySettings = StudySettings()
     serving: ServingSettings = ServingSettings()

@@ -219,6 +219,7 @@ def pipeline_arguments(settings: Settings, source: str) -> dict[str, Any]:
         "searching": plain["search"],
         "training": plain["training"],
         "detection": plain["detection"],
+        "evaluating": plain["evaluation"],
         "gate": plain["gate"],
         "serving": plain["serving"],
     }

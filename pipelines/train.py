@@ -55,6 +55,7 @@ def train_pipeline(
     searching: dict,
     training: dict,
     detection: dict,
+    evaluating: dict,
     gate: dict,
     serving: dict,
 ) -> TrainOutputs:
@@ -70,6 +71,7 @@ def train_pipeline(
         searching: ``SearchSettings``.
         training: ``TrainingSettings``.
         detection: ``DetectionSettings``.
+        evaluating: ``EvaluationSettings``.
         gate: ``GateSettings``.
         serving: ``ServingSettings``.
     """
@@ -104,6 +106,7 @@ def train_pipeline(
         task=task,
         modality=modality,
         quarantined=valid.outputs["quarantined"],
+        settings=evaluating,
         model=fitted.outputs["model"],
         trials=found.outputs["trials"],
     )

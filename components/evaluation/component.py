@@ -16,6 +16,7 @@ def evaluate(
     task: str,
     modality: str,
     quarantined: str,
+    settings: dict,
     model: dsl.Input[dsl.Model],
     trials: dsl.Input[dsl.Artifact],
     candidate: dsl.Output[dsl.Model],
@@ -29,7 +30,7 @@ def evaluate(
     from components.evaluation import steps
     from components.evaluation.detector.steps import evaluate_detector
     from components.events import step
-    from components.settings import load_settings
+    from components.settings import EvaluationSettings, load_settings
 
     with step("evaluate") as report:
         about = {
@@ -37,6 +38,7 @@ def evaluate(
             "data_version": data_version,
             "lineage": lineage,
             "quarantined": json.loads(quarantined),
+            "false_abstain": EvaluationSettings.model_validate(settings).false_abstain,
         }
         home, trained, bundle = load_settings().home, Path(model.path), Path(candidate.path)
         if task == Task.ABNORMAL_CELLS:

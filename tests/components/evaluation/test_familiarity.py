@@ -94,3 +94,9 @@ def test_a_share_has_an_interval_over_groups():
     assert whole.value == 0.1 and whole.low == 0.0 and whole.high > 0.2
     none = share(np.zeros(50), groups)
     assert none.value == 0 and 0.2 < none.high < 0.4
+
+
+def test_the_promise_is_a_setting(tmp_path):
+    repository = DataRepository(open_store(tmp_path / "store"))
+    _, found = familiarise(repository, parts_of(repository), tmp_path / "cache", false_abstain=0.3)
+    assert found.promised == 0.3
