@@ -5,6 +5,7 @@ of one message, which is asked for only once the call has been let in.
 """
 
 import asyncio
+import functools
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -15,6 +16,7 @@ from serving.credentials import Tokens
 from serving.observer import Observer
 from serving.refusals import NotReady, Overloaded, Refusal, TooSlow
 from serving.tally import Tally
+from serving.wire import read_message
 from serving.workers import Workers
 
 # Probes bring no token.
@@ -73,7 +75,7 @@ class GrpcGate(grpc.aio.ServerInterceptor):
 
         return grpc.stream_unary_rpc_method_handler(
             answer,
-            request_deserializer=handler.request_deserializer,
+            request_deserializer=functools.partial(read_message, handler.request_deserializer),
             response_serializer=handler.response_serializer,
         )
 

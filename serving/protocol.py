@@ -7,6 +7,7 @@ worker thread. A request is therefore handed on as a ``Body``, which is read by 
 import base64
 import binascii
 import re
+import string
 import struct
 import uuid
 from abc import ABC, abstractmethod
@@ -30,6 +31,7 @@ from components.endpoint.prediction import (
 )
 from serving.messages import Base64, InputTensor, Instance, V1Request, V2Request
 from serving.refusals import Refusal, TooLarge
+from serving.wire import check_json
 
 if TYPE_CHECKING:
     from kserve.protocol.grpc.grpc_predict_v2_pb2 import ModelInferRequest
@@ -269,6 +271,7 @@ def _value(name: str, prediction: AnyPrediction) -> Any:
 def _decode_json(decoder: msgspec.json.Decoder[T], body: bytes, example: str) -> T:
     if not body:
         raise Refusal(f"the body is empty; send {example}", reason="empty")
+    check_json(body)
     try:
         return decoder.decode(body)
     except msgspec.ValidationError as error:
@@ -352,7 +355,7 @@ def _from_base64(text: str, where: str) -> bytes:
         raise Refusal(f"{where} is a data URL; send only the base64 text behind the comma", reason="not_base64")
     try:
         # Encoders that break lines are common.
-        return base64.b64decode("".join(text.split()), validate=True)
+        return base64.b64decode(text.encode("ascii").translate(None, string.whitespace.encode()), validate=True)
     except ValueError as error:
         raise Refusal(f"{where} is not base64 ({error}); encode the image file's bytes", "not_base64") from error
 

@@ -118,6 +118,6 @@ def wire(rng, message):
     odd = (
         *(b"\x0a\x02\xff\xfe" + data, b"\x80" * 11 + data, b"\x0b" * 200, b"\x0f" + data, b"\x0a\xff\xff\xff\xff\x0f"),
         *(data + data, b"\x2a\x80\x80\x80\x80\x10" + data, b"\xf8\xff\xff\xff\x0f\x01" + data, b"\x0c" + data),
-        b"\xc3\x3e" * 5000 + data,
+        *(b"\xc3\x3e" * 5000 + data, b"\x2a\0" * 100_000 + data, b"\x3a\0" * 100_000 + data),
     )
     return rng.choice(odd), INFER
