@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from components.endpoint import client as module
+from components.endpoint import connection
 from components.endpoint.client import Client
 from components.errors import EndpointUnavailable, ImageError, InputError, MscflowError
 
@@ -81,7 +81,7 @@ def server() -> Iterator[Scripted]:
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "FIRST_WAIT", 0.01)
+    monkeypatch.setattr(connection, "FIRST_WAIT", 0.01)
 
 
 def ask(server: Scripted, *script: tuple[int, Any, dict[str, str]], patience: float = 1.0) -> Any:
