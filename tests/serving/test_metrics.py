@@ -19,6 +19,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from components.endpoint.files import WantedModel, write_desired
 from components.endpoint.prediction import Cell, CellsPrediction, CulturePrediction, Prediction
+from serving.logs import BURST
 from serving.metrics import Metrics
 from serving.model import Answer, Repository, Stages
 from serving.observer import Observer
@@ -143,6 +144,23 @@ def test_names_that_clients_make_up_make_no_labels(endpoint: Any) -> None:
     assert {dict(labels).get("model", "unknown") for _, labels in new} <= {"unknown"}
     unknown = figure(after, "mscflow_refusals_total", model="unknown", reason="unknown_model")
     assert unknown - figure(before, "mscflow_refusals_total", model="unknown", reason="unknown_model") == 61
+
+
+def test_a_flood_of_refusals_is_counted_whole_and_logged_in_part(
+    tmp_path: Path, serve: Any, wanted: Callable[..., WantedModel], png: Callable[..., bytes]
+) -> None:
+    write_desired(tmp_path, {MODEL: wanted("1")})
+    with serve(tmp_path) as endpoint:
+        endpoint.wait(lambda status: status.ready)
+        for _ in range(300):
+            assert endpoint.predict(b"no image").status_code == 400
+        assert endpoint.predict(b"").status_code == 400
+        figures = read(endpoint.http.get("/metrics").text)
+    lines = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
+    written = Counter(line["reason"] for line in lines if line.get("outcome") == "refused")
+    assert figure(figures, "mscflow_refusals_total", reason="unreadable") == 300
+    assert BURST <= written["unreadable"] < 300
+    assert written["empty"] == 1
 
 
 def test_models_their_swaps_and_failures_show(
