@@ -11,7 +11,8 @@ from tests.fuzz.frames import FRAMES
 # What would tell a stranger how the endpoint is built, or where it lies.
 INTERNALS = re.compile(
     r"Traceback|\.py\b|site-packages|(?<![\w.])/(?:tmp|home|usr|root|work|opt|var|app)/|\b[A-Z]\w+(?:Error|Exception|Warning)\b"
-    r"|<(?:class|_io|built-in|function|module|bound)\b|object at 0x|NoneType|\b_[A-Z]\w+|\bself\b|__(?:init|class|dict|call|main|name|file)__"
+    r"|<(?:class|_io|built-in|function|module|bound)\b|object at 0x|NoneType|\b_[A-Z]\w+|\bself\b"
+    r"|__(?:init|class|dict|call|main|name|file)__"
     r"|\b(?:msgspec|numpy|ndarray|onnxruntime|kserve|starlette|fastapi|uvicorn|httptools|h11|PIL|pydantic|asyncio)\b"
 )
 LONGEST_SENTENCE = 700
