@@ -93,6 +93,7 @@ def endpoint(tmp_path_factory: pytest.TempPathFactory, make_bundle: Callable[...
     first = make("1", favour=2)
     write_desired(folder, {MODEL: first})
     with running(folder, "--max-image-bytes", "300000", "--max-pixels", "1000000", "--max-images", "3") as server:
+        server.wait(lambda status: status.ready)
         server.first, server.make = first, make
         yield server
 
