@@ -355,10 +355,17 @@ def _blocks(levels: NDArray[np.uint8]) -> list[float]:
     """Give the local contrast of small blocks: of the smoothest, the middle and the roughest ones."""
     rows, columns = (side // _BLOCK for side in levels.shape)
     cut = levels[: rows * _BLOCK, : columns * _BLOCK].astype(np.float32)
-    parts = cut.reshape(rows, _BLOCK, columns, _BLOCK)
-    mean = parts.mean(axis=(1, 3))
-    variance = np.maximum((parts * parts).mean(axis=(1, 3)) - mean * mean, 0)
+    mean = _block_means(cut)
+    variance = np.maximum(_block_means(cut * cut) - mean * mean, 0)
     return [2 * math.log2(float(each) + 0.5) for each in np.quantile(np.sqrt(variance), (0.05, 0.5, 0.95))]
+
+
+def _block_means(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    # Whole rows are added first, as that is several times as fast as a mean over two axes at once.
+    rows, columns = (side // _BLOCK for side in values.shape)
+    sums = values.reshape(rows, _BLOCK, -1).sum(axis=1).reshape(rows, columns, _BLOCK).sum(axis=2)
+    result: NDArray[np.float32] = sums / np.float32(_BLOCK**2)
+    return result
 
 
 def _check(held: dict[str, NDArray[Any]]) -> None:
