@@ -77,9 +77,11 @@ def _confluence_lines(prediction: AnyPrediction) -> Iterator[Line]:
         return
     if found.abstain:
         yield Line(f"abstains: {why_not(found)}", WARNING)
+    # Of an image unlike all that it knows a model's class says nothing.
+    if found.reason == "unsure":
         what = f"class {found.confluence_class}, {found.name}"
         yield Line(f"most like {what}, confidence {found.confidence:.2f}", FAINT, 0.8)
-    else:
+    elif not found.abstain:
         what = f"class {found.confluence_class}, decision: {found.decision}"
         yield Line(f"{what}, confidence {found.confidence:.2f}")
 

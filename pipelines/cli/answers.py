@@ -116,8 +116,7 @@ def _for_people(asked: Asked) -> dict[str, str]:
     row = {"image": asked.answer.name}
     for part in parts:
         if isinstance(part, Prediction):
-            row["class"], row["confidence"] = str(part.confluence_class), f"{part.confidence:.2f}"
-            row["decision"] = "abstains" if part.abstain else part.decision or ""
+            row |= _confluence(part)
         else:
             row["cells"] = "abstains" if part.abstain else str(part.count)
     notes = dict.fromkeys(why_not(part) for part in parts if part.abstain)
@@ -125,6 +124,18 @@ def _for_people(asked: Asked) -> dict[str, str]:
         notes[str(asked.error).removeprefix(f"{asked.answer.name}: ")] = None
     row["note"] = "; ".join(notes)
     return row
+
+
+def _confluence(part: Prediction) -> dict[str, str]:
+    if not part.abstain:
+        return {
+            "class": str(part.confluence_class),
+            "decision": part.decision or "",
+            "confidence": f"{part.confidence:.2f}",
+        }
+    # What an unsure model leans to is worth a look; of an image unlike all that it knows it has nothing to say.
+    leaning = {"class": f"({part.confluence_class})", "confidence": f"({part.confidence:.2f})"}
+    return {"decision": "abstains", **(leaning if part.reason == "unsure" else {})}
 
 
 def _parts(prediction: AnyPrediction | None) -> list[Prediction | CellsPrediction]:

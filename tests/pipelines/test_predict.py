@@ -83,7 +83,7 @@ def test_who_abstains_is_told_from_who_decides(vessel: Path, predict: Callable[.
     assert done.code == 0
     heads, _, row = [line.split() for line in done.out.splitlines() if line.strip()][:3]
     assert heads == ["image", "class", "decision", "confidence", "note"]
-    assert row[1:3] == ["4", "abstains"]
+    assert row[1:3] == ["(4)", "abstains"]
     assert "version 5" in done.out
 
 

@@ -1,5 +1,6 @@
 """Pictures of what the endpoint says: their sizes, their boxes, and their words, read off the pixels."""
 
+import msgspec
 import numpy as np
 import pytest
 from PIL import Image
@@ -132,6 +133,12 @@ def test_who_abstains_says_why_in_a_colour_that_warns(said: list[str]) -> None:
         "confluence-single-stack 3",
     ]
     assert shows(picture, WARNING).any()
+
+
+def test_of_a_foreign_image_no_class_is_said(said: list[str]) -> None:
+    foreign = msgspec.structs.replace(confluence("the image is black"), reason="out_of_distribution")
+    draw(plain((600, 900), 0), foreign)
+    assert said == ["abstains: the image is black", "confluence-single-stack 3"]
 
 
 def test_a_long_reason_is_broken_into_rows_and_foreign_letters_do_no_harm(said: list[str]) -> None:
