@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from components.clumps import without_clumps
 from components.equalisation import equalise, equalise_locally
 from components.errors import ImageError
+from components.structure import check_structure
 
 MAX_PIXELS = 200_000_000
 FORMATS = ("JPEG", "PNG", "BMP", "TIFF")
@@ -79,6 +80,7 @@ def decode(data: bytes, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
     """
     if not data:
         raise ImageError("empty", "the image file has 0 bytes; export it again")
+    check_structure(data)
     try:
         image = Image.open(io.BytesIO(data), formats=FORMATS)
     except UnidentifiedImageError as error:
