@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from components.culture import Modality
 from components.endpoint.prediction import AnyPrediction, Cell, CellsPrediction, CulturePrediction, Prediction
 
 LEAST_SIDE = 480
@@ -89,6 +90,8 @@ def _confluence_lines(prediction: AnyPrediction) -> Iterator[Line]:
 def _cells_lines(prediction: AnyPrediction) -> Iterator[Line]:
     found = _cells_of(prediction)
     if found is None:
+        if isinstance(prediction, CulturePrediction) and prediction.modality == Modality.SINGLE_STACK:
+            yield Line("nobody looked for abnormal cells", FAINT, 0.8)
         return
     if found.abstain:
         yield Line(f"abnormal cells: abstains: {why_not(found)}", WARNING)

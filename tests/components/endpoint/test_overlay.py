@@ -135,6 +135,13 @@ def test_who_abstains_says_why_in_a_colour_that_warns(said: list[str]) -> None:
     assert shows(picture, WARNING).any()
 
 
+def test_that_nobody_looked_for_cells_is_told_from_none_found(said: list[str]) -> None:
+    draw(plain((600, 900), 0), msgspec.structs.replace(culture(), abnormal_cells=None))
+    draw(plain((600, 900), 0), culture())
+    assert (said[1], said[4]) == ("nobody looked for abnormal cells", "no abnormal cell")
+    assert len(said) == 6
+
+
 def test_of_a_foreign_image_no_class_is_said(said: list[str]) -> None:
     foreign = msgspec.structs.replace(confluence("the image is black"), reason="out_of_distribution")
     draw(plain((600, 900), 0), foreign)
