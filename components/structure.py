@@ -21,6 +21,7 @@ _TIFF = (b"II*\0", b"MM\0*", b"II\0*", b"MM*\0", b"II+\0", b"MM\0+")
 _BYTES = (1, 2, 6, 7)  # types of TIFF entries whose values are read as one string
 _COMPRESSION, _STRIPS, _TILES = 259, 273, 324
 _START_OF_SCAN = b"\xff\xda"
+_BASELINE = (b"\xff\xc0", b"\xff\xc1")
 
 
 def check_structure(data: bytes) -> None:
@@ -32,8 +33,8 @@ def check_structure(data: bytes) -> None:
     if data.startswith(_PNG):
         _check_png(data)
     elif data.startswith(b"\xff\xd8"):
-        _check_scans(data, SCANS)
-        _check_segments(data)
+        if _has_several_scans(data):
+            _check_scans(data, SCANS)
     elif data.startswith(_TIFF):
         _check_tiff(data)
 
@@ -57,12 +58,17 @@ def _check_scans(data: bytes, most: int) -> None:
         raise _too_many("the JPEG", "scans")
 
 
-def _check_segments(data: bytes) -> None:
-    at = 2
+def _has_several_scans(data: bytes) -> bool:
+    """Walk over what stands before a JPEG's pixels, and say whether they may be painted more than once."""
+    at, once = 2, b""
     for _ in range(SEGMENTS):
         marker = data[at : at + 2]
-        if len(marker) < 2 or marker == _START_OF_SCAN:
-            return
+        if len(marker) < 2:
+            return False
+        if marker == _START_OF_SCAN:
+            return data[at + 4 : at + 5] != once
+        if marker in _BASELINE:
+            once = data[at + 9 : at + 10]  # one scan of as many colours as the picture has
         if marker in (b"\xff\xff", b"\0\0"):
             at += 1
         elif marker[1] == 1 or 0xD0 <= marker[1] <= 0xD9:

@@ -37,6 +37,14 @@ def jpeg_with(segments: bytes = b"", *, scans: int = 0) -> bytes:
     return plain[:2] + segments + plain[2:-2] + last * scans + b"\xff\xd9"
 
 
+def jpeg_by_colour(*, scans: int = 0) -> bytes:
+    """A baseline JPEG that has one scan of each of its three colours."""
+    plain = encoded("JPEG", subsampling=0)
+    at = plain.index(b"\xff\xda")
+    parts = [b"\xff\xda\0\x08\x01" + bytes((colour, 0, 0, 63, 0)) for colour in (1, 2, 3)]
+    return plain[:at] + b"".join(parts) + parts[-1] * scans + b"\xff\xd9"
+
+
 def tiff(order: str, entries: list[tuple[int, int, int, int]], *, big: bool = False, rest: bytes = b"") -> bytes:
     magic = (b"II" if order == "<" else b"MM") + struct.pack(f"{order}H", 43 if big else 42)
     start = struct.pack(f"{order}HHQQ", 8, 0, 16, len(entries)) if big else struct.pack(f"{order}IH", 8, len(entries))
@@ -47,6 +55,7 @@ def tiff(order: str, entries: list[tuple[int, int, int, int]], *, big: bool = Fa
 PROFILE = chunk(b"iCCP", b"a\0\0" + zlib.compress(bytes(900_000)))
 BOMBS: dict[str, tuple[Callable[[], bytes], str]] = {
     "scans": (lambda: jpeg_with(scans=100_000), "JPEG has more scans"),
+    "scans of a colour each": (lambda: jpeg_by_colour(scans=100_000), "JPEG has more scans"),
     "segments": (lambda: jpeg_with(b"\xff\xe1\0\2" * 1_000_000), "JPEG has more segments"),
     "fill bytes": (lambda: jpeg_with(b"\xff" * 4_000_000), "JPEG has more segments"),
     "chunks": (lambda: png_with(chunk(b"aaAa") * 400_000), "PNG has more chunks"),
