@@ -47,6 +47,11 @@ def show(asked: Sequence[Asked], *, as_json: bool, as_csv: bool) -> None:
         say([_row(each) for each in asked], as_json, lambda: _show_table(asked))
 
 
+def printable(path: Path) -> str:
+    """Give a path's name as text, whatever bytes a file system allows in it."""
+    return os.fsencode(path).decode(errors="replace")
+
+
 def complain(asked: Sequence[Asked]) -> None:
     """End with an error where an image has no answer.
 
@@ -69,7 +74,7 @@ def _row(asked: Asked) -> dict[str, Any]:
         cells = {"abnormal_cells": fields.pop("abnormal_cells")} if "abnormal_cells" in fields else {}
         row |= {**{name: fields[name] for name in FIRST if name in fields}, **fields, **cells}
     if asked.overlay is not None:
-        row["overlay"] = str(asked.overlay)
+        row["overlay"] = printable(asked.overlay)
     if asked.error is not None:
         row["error"] = str(asked.error)
     return row
@@ -107,8 +112,8 @@ def _show_table(asked: Sequence[Asked]) -> None:
     if models:
         click.echo(f"answered by {', '.join(models)}")
     if drawn := [each.overlay for each in asked if each.overlay is not None]:
-        where = drawn[0] if len(drawn) == 1 else f"{len(drawn)} in {Path(os.path.commonpath(drawn))}"
-        click.echo(f"overlays: {where}")
+        where = printable(Path(os.path.commonpath(drawn)))
+        click.echo(f"overlays: {where}" if len(drawn) == 1 else f"overlays: {len(drawn)} in {where}")
 
 
 def _for_people(asked: Asked) -> dict[str, str]:

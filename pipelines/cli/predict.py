@@ -97,12 +97,12 @@ def _ask(
     from components.endpoint.inflight import in_order
     from components.errors import ImageError
     from components.events import Progress
-    from pipelines.cli.answers import Asked
+    from pipelines.cli.answers import Asked, printable
 
     modality = settings.modality if model == CULTURE_MODEL else None
 
     def ask(path: Path) -> None:
-        answer = client.answer(model, (str(path), path), modality)
+        answer = client.answer(model, (printable(path), path), modality)
         overlay = problem = None
         if gallery and answer.prediction:
             try:

@@ -171,6 +171,19 @@ def test_overlays_beside_the_images_leave_them_alone(vessel: Path, predict: Call
     assert len(predict("vessel", "--json").json) == 3
 
 
+def test_names_of_any_bytes_are_answered(
+    tmp_path: Path, png: Callable[..., bytes], predict: Callable[..., Any]
+) -> None:
+    folder = tmp_path / "odd"
+    folder.mkdir()
+    (folder / "ä\udcff.png").write_bytes(png())
+    for how in ([], ["--csv"], ["--json"]):
+        done = predict("odd", "--overlays", "seen", *how)
+        assert done.code == 0, done.err
+        assert "\N{REPLACEMENT CHARACTER}.png" in done.out or how == ["--json"]
+    assert len(list((tmp_path / "seen").iterdir())) == 1
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
