@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from components.culture import CULTURE_MODEL, Modality
 from components.endpoint.prediction import CellsPrediction, CulturePrediction, Prediction
-from components.novelty import describe
+from components.novelty import Floats, describe
 from serving.classifier import Classifier
 from serving.detector import Detector
 from serving.loaded import Prepared
@@ -20,6 +20,10 @@ class _Asked(NamedTuple):
     modality: Modality
     confluence: Prepared
     cells: Prepared | None
+
+    @property
+    def description(self) -> Floats | None:
+        return self.confluence.description
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ import msgspec
 
 from components.endpoint.prediction import AnyPrediction
 from components.errors import StorageError
+from components.novelty import TRAITS
 from components.storage import ObjectStore, open_store
 from serving.logs import Throttle
 from serving.model import Answer
@@ -53,6 +54,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
         digest: SHA-256 of the bytes.
         size: Bytes.
         label: None: what the image really shows is for a person to say.
+        features: The statistics of the image by name, as ``components.novelty`` has them; None where the model has
+            nothing to compare them with.
         prediction: As it was answered; ``novelty`` in it tells how unlike the training images the image is.
     """
 
@@ -64,6 +67,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     digest: str
     size: int
     label: str | None = None
+    features: dict[str, float] | None
     prediction: AnyPrediction
 
 
@@ -81,7 +85,10 @@ class _Sample(NamedTuple):
 
     def records(self) -> Iterator[tuple[Record, bytes]]:
         """Give the record of each image, and its bytes."""
-        for content, prediction in zip(self.answer.images.images, self.answer.predictions, strict=True):
+        answer = self.answer
+        for content, prediction, features in zip(
+            answer.images.images, answer.predictions, answer.features, strict=True
+        ):
             digest = hashlib.sha256(content).hexdigest()
             extension = next((name for start, name in EXTENSIONS.items() if content.startswith(start)), "bin")
             record = Record(
@@ -92,6 +99,7 @@ class _Sample(NamedTuple):
                 image=f"{IMAGES}{digest}.{extension}",
                 digest=digest,
                 size=len(content),
+                features=None if features is None else dict(zip(TRAITS, features.round(4).tolist(), strict=True)),
                 prediction=prediction,
             )
             yield record, content

@@ -14,7 +14,7 @@ from components.bundle import Bundle, DetectorBundle
 from components.culture import Modality
 from components.endpoint.prediction import CellsPrediction, Prediction
 from components.imaging import Preprocessing, arrange, normalise
-from components.novelty import Familiar, Floats, Verdict
+from components.novelty import Familiar, Floats, Verdict, describe
 from serving.refusals import Refusal
 
 # ONNX Runtime's errors have no base class of their own.
@@ -38,12 +38,14 @@ class Prepared(NamedTuple):
         pixels: uint8, shape (S, S, 3).
         width: Of the upright image, pixels.
         height: Of the upright image, pixels.
-        verdict: Whether it looks like the training images; None where the bundle cannot tell.
+        description: What ``components.novelty.describe`` gave for it; None where the bundle cannot compare it.
+        verdict: Whether it looks like the training images; None likewise.
     """
 
     pixels: NDArray[np.uint8]
     width: int
     height: int
+    description: Floats | None
     verdict: Verdict | None
 
 
@@ -91,8 +93,11 @@ class LoadedModel(ABC):
         if modality not in {None, own}:
             raise Refusal(f"{self.name} is for {own} images, not for {modality}; ask the model of that modality")
         height, width = image.shape[:2]
-        verdict = self.familiar.judge(image, description) if self.familiar else None
-        return Prepared(arrange(image, self.bundle.preprocessing), width, height, verdict)
+        pixels = arrange(image, self.bundle.preprocessing)
+        if self.familiar is None:
+            return Prepared(pixels, width, height, None, None)
+        description = describe(image) if description is None else description
+        return Prepared(pixels, width, height, description, self.familiar.judge(image, description))
 
     def describe(self) -> dict[str, Any]:
         """Which version this is, for clients."""

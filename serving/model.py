@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from components.culture import CULTURE_MODEL, Modality
 from components.endpoint.prediction import AnyPrediction
+from components.novelty import Floats
 from serving.classifier import Classifier
 from serving.culture import Culture
 from serving.detector import Detector
@@ -38,12 +39,14 @@ class Answer:
     Attributes:
         model: Name that was asked.
         version: Version or versions that answered.
+        features: Of each image, what ``components.novelty.describe`` gave; None where nobody asked.
     """
 
     model: str
     version: str
     images: Images
     predictions: Sequence[AnyPrediction]
+    features: Sequence[Floats | None]
     stages: Stages
 
 
@@ -120,7 +123,8 @@ class Served(Model, ABC):
         decoded = time.perf_counter()
         predictions = answering.infer(prepared)
         stages = Stages(begun - asked, decoded - begun, time.perf_counter() - decoded)
-        return Answer(self.name, answering.version, images, predictions, stages)
+        features = [item.description for item in prepared]
+        return Answer(self.name, answering.version, images, predictions, features, stages)
 
     def get_input_types(self) -> list[dict[str, Any]]:
         """The v2 protocol's description of the input."""

@@ -14,12 +14,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from components.culture import Modality
 from components.datasets.importers import find_images
 from components.endpoint.files import WantedModel, write_desired
 from components.endpoint.prediction import Prediction
+from components.novelty import TRAITS
 from components.storage import LocalStore, ObjectStore, open_store
 from serving import feedback as module
 from serving.feedback import Feedback
@@ -46,7 +48,8 @@ def answer(prediction: Prediction) -> Callable[..., Answer]:
 
     def make(*images: bytes) -> Answer:
         asked = Images(list(images), [None] * len(images), "7")
-        return Answer(MODEL, "1", asked, [prediction] * len(images), Stages(0.0, 0.0, 0.0))
+        described = [np.arange(len(TRAITS)) / 3, *[None] * (len(images) - 1)]
+        return Answer(MODEL, "1", asked, [prediction] * len(images), described, Stages(0.0, 0.0, 0.0))
 
     return make
 
@@ -102,6 +105,9 @@ def test_images_are_kept_once_under_their_digest_and_each_answer_has_a_record(
     assert found[1]["label"] is None
     assert found[1]["prediction"].items() >= {"class": 2, "model_version": "1", "digest": "e" * 64}.items()
     assert "novelty" in found[1]["prediction"]
+    assert list(found[0]["features"]) == list(TRAITS)
+    assert found[0]["features"][TRAITS[2]] == 0.6667
+    assert found[1]["features"] is None
     assert found[1]["time"].endswith("+00:00")
 
 

@@ -214,7 +214,7 @@ def test_a_culture_counts_for_each_of_the_models_that_looked_at_it(observer: Any
     alone = CulturePrediction(modality="multi_stack", confluence=prediction, abnormal_cells=None)
     asked = Images([b"", b""], [None, None], "7")
     with observer.watch("v1", "culture", "/", {}) as watch:
-        watch.answered(Answer("culture", "1, 7", asked, [whole, alone], Stages(0.1, 0.2, 0.3)))
+        watch.answered(Answer("culture", "1, 7", asked, [whole, alone], [None, None], Stages(0.1, 0.2, 0.3)))
     found = observer.read()
     of_cells = {"model": "abnormal-cells", "version": "7"}
     assert figure(found, "mscflow_predictions_total", **{"model": MODEL, "class": "media change"}) == 2
