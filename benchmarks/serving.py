@@ -45,7 +45,9 @@ class Benchmark:
     def bundles(self) -> list[Path]:
         if self.options.bundle:
             return [self.options.bundle.absolute()]
-        return [models.make_bundle(self.cache / "models", name, self.options.size) for name in self._backbones()]
+        make, place = models.make_bundle, self.cache / "models"
+        names = self.options.backbones.split(",")
+        return [make(place, name, self.options.size, novelty=self.options.novelty) for name in names]
 
     def limit(self, bundle: Path) -> list[Row]:
         return list(limit.against_bare(self._endpoint(bundle), bundle, self.plan, CORES))
@@ -79,10 +81,6 @@ class Benchmark:
             else self.bundles()
         )
 
-    def _backbones(self) -> list[str]:
-        names: list[str] = self.options.backbones.split(",")
-        return names
-
     def _endpoint(self, bundle: Path) -> Any:
         return endpoint(bundle, self.scratch / "endpoint", *self.options.set)
 
@@ -112,6 +110,7 @@ def main() -> None:
     parser.add_argument("part", choices=parts)
     parser.add_argument("--backbones", default="mobilenet_v3,resnet50")
     parser.add_argument("--size", type=int, default=300, help="side of the networks' input, pixels")
+    parser.add_argument("--novelty", action="store_true", help="the endpoint also tells whether images are familiar")
     parser.add_argument("--bundle", type=Path, help="folder of a model to measure instead")
     parser.add_argument("--side", type=int, default=models.SIDE, help="side of the images, pixels")
     parser.add_argument("--clients", type=int, default=16)

@@ -11,6 +11,7 @@ from components.bundle import BUNDLE_FILE, KNOWN_IMAGE_FILE, MODEL_FILE, Bundle,
 from components.culture import CLASS_NAMES, Modality
 from components.datasets.simulation.picture import render
 from components.imaging import Preprocessing
+from components.novelty import NOVELTY_FILE, Familiar, describe
 
 NAME = "confluence-single-stack"
 SIDE = 1024
@@ -39,9 +40,16 @@ def draw_images(folder: Path, side: int = SIDE) -> dict[str, list[Path]]:
     return files
 
 
-def make_bundle(folder: Path, backbone: str, size: int) -> Path:
-    """Export a randomly initialised classifier; what it answers does not matter here, how long it takes does."""
-    place = folder / f"{backbone}-{size}"
+def make_bundle(folder: Path, backbone: str, size: int, *, novelty: bool = False) -> Path:
+    """Export a randomly initialised classifier; what it answers does not matter here, how long it takes does.
+
+    Args:
+        folder: Where bundles are kept.
+        backbone: Of the network.
+        size: Side of its input.
+        novelty: Whether it also tells if an image is like those of its training.
+    """
+    place = folder / f"{backbone}-{size}{'-novelty' if novelty else ''}"
     if (place / BUNDLE_FILE).exists():
         return place
     # torch comes in here alone, so that a measurement of given bundles does without it.
@@ -53,11 +61,22 @@ def make_bundle(folder: Path, backbone: str, size: int) -> Path:
     export_onnx(build_classifier(backbone, 0.5, Weights("none"), seed=0), size, place / MODEL_FILE)
     picture = render(0.5, Modality.SINGLE_STACK, np.random.default_rng(9), (256, 256)).image
     Image.fromarray(picture).save(place / KNOWN_IMAGE_FILE)
-    write_bundle(place, _describe(place, backbone, size))
+    files = [MODEL_FILE, KNOWN_IMAGE_FILE]
+    if novelty:
+        _familiar().write(place / NOVELTY_FILE)
+        files.append(NOVELTY_FILE)
+    write_bundle(place, _describe(place, backbone, size, files))
     return place
 
 
-def _describe(place: Path, backbone: str, size: int) -> Bundle:
+def _familiar() -> Familiar:
+    rng = np.random.default_rng(0)
+    pictures = [render(float(share), Modality.SINGLE_STACK, rng).image for share in np.linspace(0.05, 0.98, 60)]
+    described = np.stack([describe(np.repeat(each[..., np.newaxis], 3, axis=2)) for each in pictures])
+    return Familiar.fit(described[::2], described[1::2])
+
+
+def _describe(place: Path, backbone: str, size: int, files: list[str]) -> Bundle:
     bundle = Bundle(
         model_name=NAME,
         modality=Modality.SINGLE_STACK,
@@ -72,7 +91,7 @@ def _describe(place: Path, backbone: str, size: int) -> Bundle:
         code_version="benchmark",
         created=datetime(2026, 1, 1, tzinfo=UTC),
         metrics={},
-        files={each: file_digest(place / each) for each in (MODEL_FILE, KNOWN_IMAGE_FILE)},
+        files={each: file_digest(place / each) for each in files},
     )
     # The known answer is asked of the model itself, which reads its preprocessing from the bundle.
     write_bundle(place, bundle)
