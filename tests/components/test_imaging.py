@@ -2,6 +2,7 @@ import io
 import struct
 import subprocess
 import sys
+import tracemalloc
 import zlib
 from collections.abc import Callable
 
@@ -290,3 +291,17 @@ def test_arranging_equalises_before_it_shrinks_or_measures(
     assert np.array_equal(arrange(image, prep), resize(function(image), 16))
     measured = arrange(image, prep.model_copy(update={"planes": "texture"}))
     assert np.array_equal(measured, resize(texture(function(image)), 16))
+
+
+@pytest.mark.parametrize("kind", [np.uint16, np.float32])
+def test_deep_images_are_stretched_in_little_memory(kind):
+    """Numbers of eight bytes for a whole image would take gigabytes where a hundred million pixels are allowed."""
+    side = 1000
+    data = encoded(Image.fromarray(np.arange(side * side).reshape(side, side).astype(kind)), "TIFF")
+    tracemalloc.start()
+    try:
+        decode(data)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 14 * side * side
