@@ -1,10 +1,11 @@
 """Does the endpoint refuse whatever is malformed, and come to no harm?
 
-python benchmarks/fuzz.py                                10,000 malformed requests, and some from the OpenAPI document
-python benchmarks/fuzz.py --requests 50000 --seed 7      others, and more of them
-python benchmarks/fuzz.py --json                         the counts for machines, by protocol, mutation and status
-python benchmarks/fuzz.py --keep FOLDER                  writes each request that was not answered as it should be
+python -m benchmarks.fuzz                                10,000 malformed requests, and some from the OpenAPI document
+python -m benchmarks.fuzz --requests 50000 --seed 7      others, and more of them
+python -m benchmarks.fuzz --json                         the counts for machines, by protocol, mutation and status
+python -m benchmarks.fuzz --keep FOLDER                  writes each request that was not answered as it should be
 
+As a module, because beside a script, serving.py in this folder would be taken for the package of that name.
 A real endpoint with all models is asked over every protocol; tests/fuzz/cases.py says what is wrong with the
 requests, tests/fuzz/judge.py which answers are right. Exits with 1 where one is not, or where the endpoint holds
 more threads, files or memory at the end than a warm one does.
