@@ -94,7 +94,9 @@ def _cells_lines(prediction: AnyPrediction) -> Iterator[Line]:
             yield Line("nobody looked for abnormal cells", FAINT, 0.8)
         return
     if found.abstain:
-        yield Line(f"abnormal cells: abstains: {why_not(found)}", WARNING)
+        before = _confluence_of(prediction)
+        same = before is not None and before.abstain and why_not(before) == why_not(found)
+        yield Line("abnormal cells: " + ("the same" if same else f"abstains: {why_not(found)}"), WARNING)
     elif not found.count:
         yield Line("no abnormal cell")
     else:

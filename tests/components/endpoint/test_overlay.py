@@ -142,6 +142,16 @@ def test_that_nobody_looked_for_cells_is_told_from_none_found(said: list[str]) -
     assert len(said) == 6
 
 
+def test_one_reason_of_both_models_is_said_once(said: list[str]) -> None:
+    both = msgspec.structs.replace(
+        culture(), confluence=confluence("it is black"), abnormal_cells=cells(note="it is black")
+    )
+    draw(plain((600, 900), 0), both)
+    assert said[2] == "abnormal cells: the same"
+    draw(plain((600, 900), 0), cells(note="it is black"))
+    assert said[4] == "abnormal cells: abstains: it is black"
+
+
 def test_of_a_foreign_image_no_class_is_said(said: list[str]) -> None:
     foreign = msgspec.structs.replace(confluence("the image is black"), reason="out_of_distribution")
     draw(plain((600, 900), 0), foreign)
