@@ -59,6 +59,11 @@ EXAMPLE_IMAGE = "iVBORw0KGgo="
 _EXAMPLE_V1 = {"instances": [{"image": {"b64": EXAMPLE_IMAGE}}]}
 _EXAMPLE_V2 = {"inputs": [{"name": "image", "datatype": "BYTES", "shape": [1], "data": [EXAMPLE_IMAGE]}]}
 
+DESCRIPTION = """The KServe protocols v1 and v2 over REST; the same answers are given over gRPC, in v2.
+
+Any path may also answer 400 where a request is no HTTP/1.1, 405 where it does not take a method (`Allow` tells
+which it takes), and 408 or 431 where headers are too slow or too large; each as an `Error`, like all refusals."""
+
 Json = dict[str, Any]
 
 
@@ -71,7 +76,7 @@ def document() -> Json:
             "title": "mscflow endpoint",
             "version": version("mscflow"),
             "summary": "Confluence and abnormal cells on images of mesenchymal stem-cell cultures.",
-            "description": "The KServe protocols v1 and v2 over REST. The same answers are given over gRPC, in v2.",
+            "description": DESCRIPTION,
         },
         "paths": {**_about(), **_discovery(), **_inference()},
         "security": [{}, {"bearer": []}],
