@@ -20,6 +20,9 @@ WRITE_SECONDS = 10.0  # that a client may leave an answer unread
 HEAD_BYTES = 65_536
 HEADERS = 100
 PIPELINED = 8
+# Bytes read at once: before a request is let in, as a crowd that comes at one moment is read before any is refused;
+# and after that.
+FIRST_BYTES, MORE_BYTES = 16_384, 262_144
 
 
 class Room:
@@ -107,6 +110,7 @@ class Connection(HttpToolsProtocol):
 
     def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        self._read_at_once(FIRST_BYTES)
         self._wait(HEAD_SECONDS, self._give_up)
         self._room.enter(self)
 
@@ -174,6 +178,7 @@ class Connection(HttpToolsProtocol):
         self._stop_timer()
         super().on_headers_complete()
         self.cycle.transport = _Door(self)  # type: ignore[assignment]
+        self._read_at_once(MORE_BYTES)
         if self._room.closing:
             self.cycle.keep_alive = False
 
@@ -189,6 +194,7 @@ class Connection(HttpToolsProtocol):
             return
         if self.cycle is None:
             return
+        self._read_at_once(FIRST_BYTES)
         super().on_message_complete()
         if self.cycle.response_complete:
             self.cycle.more_body = False
@@ -205,6 +211,11 @@ class Connection(HttpToolsProtocol):
         self._task = self.loop.create_task(cycle.run_asgi(app))
         self._task.add_done_callback(self.tasks.discard)
         self.tasks.add(self._task)
+
+    def _read_at_once(self, size: int) -> None:
+        # asyncio's own transports read as much as this says; others, such as TLS, have buffers of their own.
+        if hasattr(self.transport, "max_size"):
+            self.transport.max_size = size
 
     def _decline(self, rest: bytes) -> None:
         """Go on in HTTP/1.1 where the client would rather speak something else, as Java's clients do by default.

@@ -23,8 +23,6 @@ from serving.workers import Workers
 OPEN_METHODS = frozenset({"ServerLive", "ServerReady"})
 MESSAGE_SECONDS = 60.0
 ARRIVING = 32
-# In which clients that call all the time learn that they should stop.
-LAST_CALLS_SECONDS = 0.1
 
 
 class GrpcGate(grpc.aio.ServerInterceptor):
@@ -45,15 +43,19 @@ class GrpcGate(grpc.aio.ServerInterceptor):
         self._closing = False
         self._tally = Tally("gRPC")
 
-    async def see_off(self, seconds: float) -> None:
+    async def see_off(self, notice: float, grace: float) -> None:
         """Let no more calls in, and wait for those that were.
 
         gRPC itself cancels what arrives while it stops, and a client cannot tell whether it was answered.
+
+        Args:
+            notice: Seconds in which clients that call all the time learn that they should stop.
+            grace: Seconds that calls may take to end.
         """
         self._closing = True
         loop = asyncio.get_running_loop()
-        until = loop.time() + seconds
-        await asyncio.sleep(LAST_CALLS_SECONDS)
+        until = loop.time() + grace
+        await asyncio.sleep(notice)
         while self._calls and loop.time() < until:
             await asyncio.sleep(0.01)
 
@@ -64,20 +66,26 @@ class GrpcGate(grpc.aio.ServerInterceptor):
             return handler
 
         async def answer(messages: AsyncIterator[Any], context: Any) -> Any:
-            method = details.method.rpartition("/")[2]
+            self._calls += 1
             try:
-                self._check(method, context)
-                message = await self._read(messages)
-            except Refusal as refusal:
-                self._observer.turned_away(method, refusal)
-                raise
-            return await handler.unary_unary(message, context)
+                message = await self._let_in(details.method.rpartition("/")[2], messages, context)
+                return await handler.unary_unary(message, context)
+            finally:
+                self._calls -= 1
 
         return grpc.stream_unary_rpc_method_handler(
             answer,
             request_deserializer=functools.partial(read_message, handler.request_deserializer),
             response_serializer=handler.response_serializer,
         )
+
+    async def _let_in(self, method: str, messages: AsyncIterator[Any], context: Any) -> Any:
+        try:
+            self._check(method, context)
+            return await self._read(messages)
+        except Refusal as refusal:
+            self._observer.turned_away(method, refusal)
+            raise
 
     def _check(self, method: str, context: Any) -> None:
         if self._tokens is not None and method not in OPEN_METHODS:

@@ -122,9 +122,9 @@ class Grpc(GRPCServer):
         await self._server.start()
         return bound
 
-    async def stop(self, sig: int | None = None) -> None:
-        """Take no more calls, and finish those that were taken."""
-        await self._gate.see_off(self._grace_period)
+    async def stop(self, sig: int | None = None, notice: float = 0.1) -> None:
+        """Take no more calls, and finish those that were taken; see ``GrpcGate.see_off``."""
+        await self._gate.see_off(notice, self._grace_period)
         await super().stop(sig)
 
     def _bind(self, server: aio.Server, address: str) -> int:

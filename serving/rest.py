@@ -109,6 +109,7 @@ class Rest(RESTServer):
         self._server = _Server(config, credentials.tls.context() if credentials.tls else None)
         self._listener = listener
         self._repository = repository
+        self._workers = workers
         self._bodies = bodies
         self._observer = observer
         self._room = room
@@ -211,7 +212,8 @@ class Rest(RESTServer):
             self._repository.require(name).require()
             try:
                 with self._bodies.receive(request.headers.get("content-length", "")) as body:
-                    content = await body.read(_chunks(request))
+                    with self._workers.expect():
+                        content = await body.read(_chunks(request))
                     watch.received(len(content))
                     answer, response = await handle(content)
             except asyncio.CancelledError as error:

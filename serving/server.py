@@ -121,7 +121,7 @@ class EndpointServer(ModelServer):
         """
         await self._rest.see_off(self._settings.drain)
         self._rest.stop()
-        await asyncio.gather(rest, self._grpc.stop())
+        await asyncio.gather(rest, self._grpc.stop(notice=self._settings.drain / 2))
         self._workers.close()
         self._observer.close()
         for task in others:

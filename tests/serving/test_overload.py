@@ -68,7 +68,7 @@ def test_a_crowd_is_refused_at_once_and_those_let_in_are_answered_while_health_a
         responses, answers = results(rest), results(remote)
         assert endpoint.predict(image).status_code == 200  # at once
     assert healthy == len(sizes)
-    assert max(sizes[len(sizes) // 2 :]) < max(sizes[: len(sizes) // 2]) + 30_000_000
+    assert max(sizes[len(sizes) // 2 :]) < max(sizes[: len(sizes) // 2]) + 60_000_000
     statuses = Counter(each.status_code for each in responses)
     assert set(statuses) == {200, 503}
     assert statuses[503] > statuses[200]
@@ -104,7 +104,7 @@ def test_sigterm_under_load_fails_no_request_that_was_taken(
 ) -> None:
     write_desired(tmp_path, {MODEL: wanted("1", slow=20)})
     never: list[bool] = []
-    with serve(tmp_path) as endpoint, ThreadPoolExecutor(16) as pool:
+    with serve(tmp_path, "--drain", "2") as endpoint, ThreadPoolExecutor(16) as pool:
         endpoint.wait(lambda status: status.ready)
         rest = [pool.submit(by_rest, endpoint, png(), never) for _ in range(8)]
         remote = [pool.submit(by_grpc, endpoint, png(), never) for _ in range(8)]

@@ -53,6 +53,25 @@ def test_work_that_fails_gives_its_place_back() -> None:
         asyncio.run(fail_twice(workers))
 
 
+def test_no_crowd_is_let_in_at_once_and_who_drips_does_not_count_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("serving.workers.ARRIVAL_SECONDS", 0.01)
+    monkeypatch.setattr("serving.workers.ARRIVING", 2)
+
+    async def arrive(workers: Workers) -> None:
+        with workers.expect(), workers.expect():
+            with pytest.raises(Overloaded, match="2 other requests arrive just now"):
+                workers.check()
+            assert await workers.run(lambda: "who is here takes a place")
+            await asyncio.sleep(0.05)
+            workers.check()
+        with workers.expect():
+            workers.check()
+        workers.check()
+
+    with workers_of(threads=1, queue=1) as workers:
+        asyncio.run(arrive(workers))
+
+
 class Load:
     """What a request holds."""
 
