@@ -24,6 +24,8 @@ POLL_SECONDS = 0.1
 def serve(stop: bool, ask_status: bool, as_json: bool, **given: Any) -> None:
     """Serve the champions of the registry until Ctrl-C.
 
+    Limits, token and TLS are settings of the section [serving]: see 'mscflow settings' and docs/serving.
+
     \b
     Examples:
       mscflow serve --port 8085
