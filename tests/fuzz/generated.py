@@ -47,7 +47,8 @@ def _run_operation(operation, mode, url, judge, tally, amount):
         response = made.call(base_url=url, timeout=PATIENCE)
         request = response.request
         body = request.body.encode() if isinstance(request.body, str) else request.body or b""
-        case = Case("document", f"{mode.value} {operation.label}", body)
+        data = repr((request.url, dict(request.headers))).encode() + body
+        case = Case("document", f"{mode.value} {operation.label}", data)
         headers = {name: values[0] for name, values in response.headers.items()}
         reply = Reply(response.status_code, headers, response.content, made.method.upper(), operation.path)
         tally.add(case, reply, judge.problem(case, reply) or _failure(made, response))

@@ -51,15 +51,15 @@ class Judge:
         if reply.status == "closed":
             return None if case.cut or case.path == FRAMES else "the connection was closed without an answer"
         if case.path is not None:
-            return self._of_grpc(reply)
+            return self._of_grpc(case, reply)
         return self._of_http(case, reply)
 
-    def _of_grpc(self, reply):
+    def _of_grpc(self, case, reply):
         if reply.status == "UNAVAILABLE":
             return None if "retry-after" in reply.headers else "UNAVAILABLE without retry-after"
         if reply.status not in GRPC_CODES:
             return f"gRPC code {reply.status}"
-        return None if reply.status == "OK" else _sentence_problem(reply.body.decode())
+        return None if reply.status == "OK" else _sentence_problem(case, reply.body.decode())
 
     def _of_http(self, case, reply):
         status = reply.status
@@ -74,10 +74,10 @@ class Judge:
             problems = self._conformance.problems(reply.method, reply.path, status, reply.headers, reply.body)
             if problems:
                 return f"against the document: {problems[0]}"
-        return None if status < 300 else _refusal_problem(reply.body)
+        return None if status < 300 else _refusal_problem(case, reply.body)
 
 
-def _refusal_problem(body):
+def _refusal_problem(case, body):
     try:
         said = json.loads(body)
     except ValueError:
@@ -86,11 +86,12 @@ def _refusal_problem(body):
         return "a refusal that has not just error and reason"
     if said["reason"] not in REASONS:
         return f"the reason {said['reason']} is not documented"
-    return _sentence_problem(said["error"])
+    return _sentence_problem(case, said["error"])
 
 
-def _sentence_problem(text):
+def _sentence_problem(case, text):
     if not 8 <= len(text) <= LONGEST_SENTENCE:
         return f"a sentence of {len(text)} characters"
     found = INTERNALS.search(text)
-    return f"internals: {found[0]}" if found else None
+    # What the client itself sent, it may be told.
+    return f"internals: {found[0]}" if found and found[0].encode() not in case.data else None
