@@ -3,12 +3,15 @@
 import json
 from collections.abc import Iterator
 
+import grpc
 import pytest
+from kserve.protocol.grpc.grpc_predict_v2_pb2 import ModelInferRequest
 
 from tests.fuzz.cases import Case, Cases
 from tests.fuzz.generated import run_generated
 from tests.fuzz.judge import Judge, Reply
 from tests.fuzz.laboratory import MODELS, Laboratory, laboratory
+from tests.fuzz.messages import INFER
 from tests.fuzz.run import Tally, run
 
 SEED = 20261123
@@ -44,6 +47,18 @@ def test_requests_made_from_the_document_are_answered_as_it_says(server: Laborat
     tally = run_generated(server.url, SEED, 10)
     assert_without_offence(tally)
     assert {"200", "400", "404"} <= {status for *_, status in tally.counts}
+
+
+def test_a_compressed_message_is_not_unpacked_beyond_the_limit(server: Laboratory) -> None:
+    message = ModelInferRequest(model_name="culture", raw_input_contents=[bytes(100_000_000)]).SerializeToString()
+    before = server.settled()
+    options = [("grpc.max_send_message_length", -1)]
+    with grpc.insecure_channel(server.grpc, options, compression=grpc.Compression.Gzip) as channel:
+        call = channel.unary_unary(INFER, request_serializer=None, response_deserializer=None)
+        with pytest.raises(grpc.RpcError, match="larger than max") as caught:
+            call(message, timeout=60)
+    assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert server.settled().memory < before.memory + 50
 
 
 def refusal(text: str, reason: str = "bad_request", **more: str) -> bytes:
