@@ -72,7 +72,7 @@ class Observer:
     def watch_rest(self, request: Request, model: str) -> "Watch":
         """Begin to watch a REST request; see ``watch``. Its line of the log is the watch's, too."""
         request.state.watched = True
-        path = request.url.path
+        path = request.scope["path"]
         protocol: Protocol = "v1" if path.startswith("/v1/") else "v2"
         return self.watch(protocol, model, path, request.headers, request.state.request_id)
 

@@ -134,11 +134,13 @@ class Rest(RESTServer):
     def create_application(self) -> None:
         """Register the routes and the answers to errors."""
         app, v2 = self._app, V2Endpoints(self.dataplane)
+        # Starlette's own routes, and the first: what FastAPI would do around each prediction is not needed.
+        app.router.add_route("/v1/models/{model_name}:predict", self.predict_v1, methods=["POST"])
+        app.router.add_route("/v2/models/{model_name}/infer", self.predict_v2, methods=["POST"])
         app.add_api_route("/", self.dataplane.live, methods=["GET"])
         app.add_api_route("/metrics", self.metrics, methods=["GET"], response_model=None)
         app.add_api_route("/openapi.json", openapi.answer, methods=["GET"], response_model=None)
         app.add_api_route("/v1/models", v2.models, methods=["GET"])
-        app.add_api_route("/v1/models/{model_name}:predict", self.predict_v1, methods=["POST"], response_model=None)
         app.add_api_route("/v1/models/{model_name}", self.describe, methods=["GET"], response_model=None)
         app.add_api_route("/v2", v2.metadata, methods=["GET"])
         app.add_api_route("/v2/health/live", v2.live, methods=["GET"])
@@ -146,7 +148,6 @@ class Rest(RESTServer):
         app.add_api_route("/v2/models", v2.models, methods=["GET"])
         app.add_api_route("/v2/models/{model_name}", self.metadata, methods=["GET"])
         app.add_api_route("/v2/models/{model_name}/ready", self.model_ready, methods=["GET"])
-        app.add_api_route("/v2/models/{model_name}/infer", self.predict_v2, methods=["POST"], response_model=None)
         for kind in (Refusal, InvalidInput, HTTPException, Exception):
             app.add_exception_handler(kind, on_error)
 
@@ -178,8 +179,9 @@ class Rest(RESTServer):
         described = self._repository.require(model_name).require().describe()
         return {"name": model_name, "ready": True, **described}
 
-    async def predict_v1(self, request: Request, model_name: str) -> Response:
+    async def predict_v1(self, request: Request) -> Response:
         """Answer a v1 request."""
+        model_name: str = request.path_params["model_name"]
 
         async def handle(body: bytes) -> tuple[Answer, Response]:
             answer = await self._infer(model_name, V1Body(body))
@@ -187,8 +189,9 @@ class Rest(RESTServer):
 
         return await self._answer(request, model_name, handle)
 
-    async def predict_v2(self, request: Request, model_name: str) -> Response:
+    async def predict_v2(self, request: Request) -> Response:
         """Answer a v2 request."""
+        model_name: str = request.path_params["model_name"]
 
         async def handle(body: bytes) -> tuple[Answer, Response]:
             answer = await self._infer(model_name, V2Body(body, request.headers.get(JSON_LENGTH_HEADER)))

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import uvloop
 from kserve import ModelServer
 from kserve.protocol.dataplane import DataPlane
 
@@ -82,7 +83,7 @@ class EndpointServer(ModelServer):
         Raises:
             EndpointUnavailable: if the gRPC port is taken.
         """
-        asyncio.run(self._run())
+        uvloop.run(self._run())
 
     async def _run(self) -> None:
         loop, stopping = asyncio.get_running_loop(), asyncio.Event()
