@@ -44,7 +44,7 @@ class Gallery:
         self._folder = folder
         self._taken: dict[Path, str] = {}
         # Each drawing holds the image a few times, which may be large.
-        self._places_to_draw = Semaphore(DRAWN_AT_ONCE)
+        self._pens = Semaphore(DRAWN_AT_ONCE)
         self._root = Path(os.path.commonpath([_absolute(image).parent for image in images]))
         _make(folder)
 
@@ -53,7 +53,7 @@ class Gallery:
 
     def __exit__(self, *_: object) -> None:
         for _place in range(DRAWN_AT_ONCE):
-            self._places_to_draw.acquire()
+            self._pens.acquire()
 
     def add(self, image: Path, prediction: AnyPrediction) -> Path:
         """Draw and write an image's overlay; it appears whole or not at all.
@@ -65,7 +65,7 @@ class Gallery:
             ImageError: if the image cannot be read any more.
             StorageError: if the overlay cannot be written.
         """
-        with self._places_to_draw:
+        with self._pens:
             return self._draw(image, prediction)
 
     def _draw(self, image: Path, prediction: AnyPrediction) -> Path:
