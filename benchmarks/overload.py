@@ -155,7 +155,7 @@ def draw(found: Row, path: Path) -> None:
         latencies.plot(times, [row[name] for row in curve], "o-", label=label)
     latencies.axhline(found["capacity_p99_ms"], color="grey", linestyle=":", label="p99 at capacity")
     latencies.axhline(P99_TIMES * found["capacity_p99_ms"], color="tab:red", linestyle=":", label="3 times that")
-    latencies.set(ylabel="ms until an accepted request is answered", ylim=(0, None))
+    latencies.set(ylabel="ms to an accepted answer", ylim=(0, None))
     health.plot(times, [row["health_p99_ms"] for row in curve], "o-", label="p99")
     health.plot(times, [row["health_max_ms"] for row in curve], "o-", label="maximum")
     health.axhline(HEALTH_MS, color="tab:red", linestyle=":", label=f"{HEALTH_MS:g} ms")
