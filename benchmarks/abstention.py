@@ -363,13 +363,12 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     by_source: dict[str, list[Known]] = {}
     for known in real:
         by_source.setdefault(str(known.record.source), []).append(known)
-    labelled = [known for known in real if known.record.confluence_class is not None]
     sets: dict[str, Sequence[Known]] = {
         **cultures,
         "simulated, both": [each for some in cultures.values() for each in some],
     }
     if real:
-        sets["real, all laboratories"] = labelled
+        sets["real, all laboratories"] = labelled(real)
         # What cannot be cut into five folds by groups serves as foreign alone.
         sets |= {f"real {name}": some for name, some in by_source.items() if len(_groups(some)) >= 8}
     everything = {**cultures, **by_source}
@@ -381,14 +380,16 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         }
         result["sets"][name] = cross_validated(images, others, options.rate)
     if real:
-        result["laboratory left out"] = left_out(labelled, options.rate)
+        result["laboratory left out"] = left_out(labelled(real), options.rate)
     return result
 
 
 def compare(options: argparse.Namespace) -> dict[str, Any]:
-    """Judge simulated cultures in each of ``DESIGNS``."""
+    """Judge simulated cultures, and real images where there are any, in each of ``DESIGNS``."""
     cultures = simulated(options.images, options.seed, options.processes)
     sets = {**cultures, "simulated, both": [each for some in cultures.values() for each in some]}
+    if options.folder:
+        sets["real, all laboratories"] = labelled(read(options.folder, options.processes))
     return {
         name: {design: cross_validated(images, {}, options.rate, fitted_as(design)) for design in DESIGNS}
         for name, images in sets.items()
@@ -404,6 +405,10 @@ def show_designs(result: dict[str, Any]) -> None:
         for kind in (*HARMLESS, *KINDS):
             rows = [each["kinds"][kind] for each in found.values()]
             print(f"  {kind:24} " + " ".join(f"{100 * row['abstains']:20.1f} % {row['auroc']:.3f}" for row in rows))
+
+
+def labelled(images: Sequence[Known]) -> list[Known]:
+    return [known for known in images if known.record.confluence_class is not None]
 
 
 def _groups(images: Sequence[Known]) -> set[str]:
