@@ -19,10 +19,11 @@ from components.endpoint.files import (
     write_status,
 )
 from components.errors import DeploymentError, StorageError
-from serving.loaded import ModelRejected
+from serving.loaded import LoadedModel, ModelRejected
 from serving.loading import load_model
 from serving.metrics import Metrics
 from serving.model import Repository, ServedModel
+from serving.trial import try_out
 
 POLL_SECONDS = 0.25
 Signature = tuple[int, int, int] | None
@@ -133,7 +134,7 @@ class Rollout:
             self.report()
             loop = asyncio.get_running_loop()
             try:
-                loaded = await loop.run_in_executor(self._loader, load_model, model.name, wanted, self._threads)
+                loaded = await loop.run_in_executor(self._loader, self._load, model.name, wanted)
             except ModelRejected as error:
                 self._fail(model, wanted, str(error))
                 return
@@ -147,6 +148,10 @@ class Rollout:
             log.info("%s %s serves (%s)", model.name, wanted.version, wanted.digest[:12])
         model.problem = None
         self._note(model, "ready", wanted)
+
+    def _load(self, name: str, wanted: WantedModel) -> LoadedModel:
+        try_out(name, wanted, self._threads)
+        return load_model(name, wanted, self._threads)
 
     def _fail(self, model: ServedModel, wanted: WantedModel, reason: str) -> None:
         model.problem = reason

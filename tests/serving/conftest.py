@@ -10,6 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from components.bundle import BUNDLE_FILE, MODEL_FILE, Bundle, file_digest, read_bundle, write_bundle
 from components.endpoint.files import Status, WantedModel, read_status, write_desired
 from components.endpoint.prediction import Prediction
 from serving.lean import import_kserve
@@ -104,6 +105,16 @@ def maker(folder: Path, make_bundle: Callable[..., str]) -> Callable[..., Wanted
         return WantedModel(str(place), version, make_bundle(place, **options))
 
     return make
+
+
+def swap_network(given: WantedModel, content: bytes) -> WantedModel:
+    """Put another network into a bundle, digests and all, as a faulty exporter might."""
+    folder = Path(given.path)
+    bundle, _ = read_bundle(folder)
+    (folder / MODEL_FILE).write_bytes(content)
+    fields = bundle.model_dump() | {"files": {**bundle.files, MODEL_FILE: file_digest(folder / MODEL_FILE)}}
+    (folder / BUNDLE_FILE).unlink()
+    return WantedModel(given.path, given.version, write_bundle(folder, Bundle.model_validate(fields)))
 
 
 def b64(data: bytes) -> str:

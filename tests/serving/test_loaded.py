@@ -7,7 +7,7 @@ import onnx
 import pytest
 from PIL import Image
 
-from components.bundle import BUNDLE_FILE, MODEL_FILE, Bundle, KnownAnswer, file_digest, read_bundle, write_bundle
+from components.bundle import MODEL_FILE, Bundle, KnownAnswer, file_digest, read_bundle, write_bundle
 from components.endpoint.files import WantedModel
 from components.endpoint.prediction import Prediction
 from components.imaging import decode
@@ -15,6 +15,7 @@ from components.novelty import NOVELTY_FILE, Familiar, describe
 from serving.classifier import Classifier
 from serving.loaded import ModelRejected
 from serving.loading import load_model
+from tests.serving.conftest import swap_network
 
 MODEL = "confluence-single-stack"
 
@@ -136,16 +137,6 @@ def test_a_model_that_lost_a_file_is_rejected(wanted: Callable[..., WantedModel]
     (Path(given.path) / name).unlink()
     with pytest.raises(ModelRejected, match=name):
         load(given)
-
-
-def swap_network(given: WantedModel, content: bytes) -> WantedModel:
-    """Put another network into a bundle, digests and all, as a faulty exporter might."""
-    folder = Path(given.path)
-    bundle, _ = read_bundle(folder)
-    (folder / MODEL_FILE).write_bytes(content)
-    fields = bundle.model_dump() | {"files": {**bundle.files, MODEL_FILE: file_digest(folder / MODEL_FILE)}}
-    (folder / BUNDLE_FILE).unlink()
-    return WantedModel(given.path, given.version, write_bundle(folder, Bundle.model_validate(fields)))
 
 
 def with_opset(path: Path, version: int) -> bytes:
