@@ -117,6 +117,12 @@ def test_each_refusal_is_told() -> None:
     assert {kind.grpc_code for kind in kinds} <= set(re.findall(r"`([A-Z_]{5,})`", README.read_text()))
 
 
+def test_the_index_of_the_operators_pages_names_each() -> None:
+    folder = README.parents[1] / "docs" / "serving"
+    pages = {page.name for page in folder.glob("*.md")} - {"README.md"}
+    assert set(re.findall(r"^\| \[.*\]\((\w+\.md)\)", (folder / "README.md").read_text(), re.MULTILINE)) == pages
+
+
 def test_links_lead_somewhere() -> None:
     links = re.findall(r"\]\(([^)#]+)[^)]*\)", README.read_text())
     assert links
