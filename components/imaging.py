@@ -28,11 +28,13 @@ _ROWS = 64
 TEXTURE_SIDE = 512
 TEXTURE_WINDOWS = (5, 17)
 
-# Pillow's own limit warns at one size and raises at another; decode() checks the header against one
+# Pillow's own limit warns at one size and raises at another; read() checks the header against one
 # limit that the caller chooses.
 Image.MAX_IMAGE_PIXELS = None
 
 Channels = tuple[float, float, float]
+# An RGB image: an array of shape (height, width, 3), or a picture in the mode RGB.
+Pixels = NDArray[np.uint8] | Image.Image
 Planes = Literal["rgb", "texture"]
 Clumps = Literal["kept", "masked"]
 Equalisation = Literal["none", "equalise", "clahe"]
@@ -67,14 +69,26 @@ class Preprocessing(BaseModel):
 
 
 def decode(data: bytes, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
-    """Decode one image file (JPEG, PNG, BMP or TIFF).
+    """Decode one image file; see ``read``.
+
+    Returns:
+        RGB, shape (height, width, 3).
+
+    Raises:
+        ImageError: as ``read`` does.
+    """
+    return np.array(read(data, max_pixels=max_pixels))
+
+
+def read(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """Decode one image file (JPEG, PNG, BMP or TIFF) into an upright picture in RGB.
+
+    Copying its pixels into an array takes as long as shrinking it, and holds Python's lock; who only shrinks it
+    goes on with the picture.
 
     Args:
         data: The file's bytes.
         max_pixels: Images with more pixels are refused by their header, before any memory is taken.
-
-    Returns:
-        RGB, shape (height, width, 3).
 
     Raises:
         ImageError: with the reason ``empty``, ``unreadable``, ``unsupported``, ``too_large`` or ``truncated``.
@@ -96,22 +110,28 @@ def decode(data: bytes, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
             raise _damage(error) from error
 
 
-def resize(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+def as_picture(image: Pixels) -> Image.Image:
+    """Give an RGB image, shape (height, width, 3), as Pillow's; one that is Pillow's already stays."""
+    return image if isinstance(image, Image.Image) else Image.fromarray(image)
+
+
+def resize(image: Pixels, size: int) -> NDArray[np.uint8]:
     """Squash an RGB image into a square, antialiased; shares of its area keep their value.
 
     Args:
-        image: Shape (height, width, 3).
+        image: Shape (height, width, 3), or a picture.
         size: Side of the square in pixels.
 
     Returns:
         Shape (size, size, 3).
     """
-    if image.shape[:2] == (size, size):
-        return image
-    return np.array(Image.fromarray(image).resize((size, size), Image.Resampling.BILINEAR))
+    picture = as_picture(image)
+    if picture.size == (size, size):
+        return np.array(image)
+    return np.array(picture.resize((size, size), Image.Resampling.BILINEAR))
 
 
-def texture(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def texture(image: Pixels) -> NDArray[np.uint8]:
     """Show where cells are: three planes of local contrast in place of red, green and blue.
 
     Cells differ from the bare floor in their fine structure, not in their brightness, and shrinking a
@@ -120,13 +140,13 @@ def texture(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     Biotechnology and Bioengineering, 2014), here on a logarithmic scale and left to the network to judge.
 
     Args:
-        image: RGB, shape (height, width, 3); it is first shrunk to ``TEXTURE_SIDE`` on its longer side.
+        image: RGB, shape (height, width, 3), or a picture; it is first shrunk to ``TEXTURE_SIDE`` on its longer side.
 
     Returns:
         Planes: contrast in ``TEXTURE_WINDOWS[0]`` relative to the picture's smoothest parts, the same as it
         is, and contrast in ``TEXTURE_WINDOWS[1]``; shape (height, width, 3) of the shrunk image.
     """
-    grey = Image.fromarray(image).convert("L")
+    grey = as_picture(image).convert("L")
     if (longer := max(grey.size)) > TEXTURE_SIDE:
         width, height = (max(1, round(side * TEXTURE_SIDE / longer)) for side in grey.size)
         grey = grey.resize((width, height), Image.Resampling.BOX)
@@ -138,20 +158,21 @@ def texture(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return result
 
 
-def arrange(image: NDArray[np.uint8], prep: Preprocessing) -> NDArray[np.uint8]:
+def arrange(image: Pixels, prep: Preprocessing) -> NDArray[np.uint8]:
     """Turn a decoded image into what the network's channels are to show, at its size.
 
     Args:
-        image: RGB, shape (height, width, 3).
+        image: RGB, shape (height, width, 3), or a picture.
         prep: Its ``clumps``, ``equalisation``, ``planes`` and ``size`` are applied, in this order.
 
     Returns:
         Shape (size, size, 3).
     """
     if prep.clumps == "masked":
-        image = without_clumps(image)
+        image = without_clumps(np.asarray(image))
     if prep.equalisation != "none":
-        image = equalise(image) if prep.equalisation == "equalise" else equalise_locally(image)
+        levels = np.asarray(image)
+        image = equalise(levels) if prep.equalisation == "equalise" else equalise_locally(levels)
     return resize(texture(image) if prep.planes == "texture" else image, prep.size)
 
 
@@ -182,9 +203,9 @@ def preprocess(data: bytes, prep: Preprocessing, *, max_pixels: int = MAX_PIXELS
         Shape (3, S, S).
 
     Raises:
-        ImageError: as ``decode`` does.
+        ImageError: as ``read`` does.
     """
-    batch = arrange(decode(data, max_pixels=max_pixels), prep)[np.newaxis]
+    batch = arrange(read(data, max_pixels=max_pixels), prep)[np.newaxis]
     image: NDArray[np.float32] = normalise(batch, prep)[0]
     return image
 
@@ -235,19 +256,19 @@ def _check_size(image: Image.Image, max_pixels: int) -> None:
         raise ImageError("unreadable", f"the image is {image.width} x {image.height} pixels; export it again")
 
 
-def _to_rgb(image: Image.Image) -> NDArray[np.uint8]:
+def _to_rgb(image: Image.Image) -> Image.Image:
     image.load()
     # In place, because it copies what needs no rotation otherwise.
     ImageOps.exif_transpose(image, in_place=True)
     upright = image
     if upright.mode.startswith("I") or upright.mode == "F":
         grey = _stretch(np.array(upright, np.float32), least_span=0.0 if upright.mode == "F" else 255.0)
-        return np.repeat(grey[..., np.newaxis], 3, axis=2)
+        return Image.merge("RGB", [Image.fromarray(grey)] * 3)
     if "transparency" in upright.info:
         # Pillow warns when it goes from a transparent palette to RGB in one step.
         upright = upright.convert("RGBA")
     # Alpha is dropped, not blended: exporters that leave it at zero still write the picture.
-    return np.array(upright if upright.mode == "RGB" else upright.convert("RGB"))
+    return upright if upright.mode == "RGB" else upright.convert("RGB")
 
 
 def _stretch(grey: NDArray[np.float32], least_span: float) -> NDArray[np.uint8]:

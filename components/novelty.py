@@ -8,6 +8,7 @@ alone, because serving does the same as the evaluation that sets the bound.
 
 import math
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from components.errors import IntegrityError
-from components.imaging import TEXTURE_SIDE
+from components.imaging import TEXTURE_SIDE, Pixels, as_picture
 
 Floats = NDArray[np.float64]
 
@@ -102,20 +103,20 @@ class Verdict(NamedTuple):
     note: str | None
 
 
-def describe(image: NDArray[np.uint8]) -> Floats:
+def describe(image: Pixels) -> Floats:
     """Give an image's statistics, one for each of ``TRAITS``, on scales where 1 is a marked difference.
 
     Flips and a swap of rows and columns hardly change them, nor does the size of the same picture's export
     above ``TEXTURE_SIDE``.
 
     Args:
-        image: RGB, shape (height, width, 3).
+        image: RGB, shape (height, width, 3), or a picture.
     """
-    green = _shrunk(image)
-    height, width = image.shape[:2]
+    picture = as_picture(image)
+    green, (width, height) = _shrunk(picture), picture.size
     brightness, clipping, contrast, skew = _light(green)
     shape = 4 * abs(math.log2(width / height))
-    return np.array([brightness, clipping, *_colour(image), *_details(green), contrast, skew, shape])
+    return np.array([brightness, clipping, *_colour(picture), *_details(green), contrast, skew, shape])
 
 
 class Familiar:
@@ -169,19 +170,20 @@ class Familiar:
         found.threshold = max(1.0, min(wanted, most))
         return found
 
-    def judge(self, image: NDArray[np.uint8], description: Floats | None = None) -> Verdict:
+    def judge(self, image: Pixels, description: Floats | None = None) -> Verdict:
         """Tell whether an image looks like the training images.
 
         Args:
-            image: RGB, shape (height, width, 3).
+            image: RGB, shape (height, width, 3), or a picture.
             description: What ``describe`` gave for it, where that is known already.
         """
-        height, width = image.shape[:2]
+        picture = as_picture(image)
+        width, height = picture.size
         if min(height, width) * min(1.0, TEXTURE_SIDE / max(height, width)) < _LEAST_SIDE:
             return Verdict(MOST_NOVELTY, f"the image is {width} x {height} pixels, too small or too narrow to judge")
-        if _is_plain(image):
+        if _is_plain(picture):
             return Verdict(MOST_NOVELTY, "the image is of one colour throughout and shows nothing")
-        return self.judge_description(describe(image) if description is None else description)
+        return self.judge_description(describe(picture) if description is None else description)
 
     def judge_description(self, description: Floats) -> Verdict:
         """Tell it of an image that ``describe`` has described."""
@@ -284,14 +286,27 @@ def _nearest(points: Floats) -> NDArray[np.intp]:
     return np.argsort(distances, axis=1, kind="stable")[:, : min(_NEIGHBOURS, len(points) - 1)]
 
 
-def _is_plain(image: NDArray[np.uint8]) -> bool:
+def _is_plain(picture: Image.Image) -> bool:
     # A sample of the pixels settles it for nearly every image.
-    return all(bool((part == image[0, 0]).all()) for part in (image[::16, ::16], image))
+    return all(low == high for part in (_sample(picture, 16), picture) for low, high in _extrema(part))
 
 
-def _shrunk(image: NDArray[np.uint8]) -> Image.Image:
+def _extrema(picture: Image.Image) -> Iterator[tuple[int, int]]:
+    for band in range(3):
+        low, high = picture.getchannel(band).getextrema()
+        yield int(low), int(high)  # type: ignore[arg-type]
+
+
+def _sample(picture: Image.Image, step: int) -> Image.Image:
+    """Give every so manieth pixel of every so manieth row."""
+    size = -(-picture.width // step), -(-picture.height // step)
+    start = (1 - step) / 2  # from the middle of a place to the middle of its first pixel
+    return picture.transform(size, Image.Transform.AFFINE, (step, 0, start, 0, step, start), Image.Resampling.NEAREST)
+
+
+def _shrunk(picture: Image.Image) -> Image.Image:
     """Give the green channel at about ``TEXTURE_SIDE`` on its longer side; it costs a third of the grey levels."""
-    green = Image.fromarray(np.ascontiguousarray(image[..., 1]))
+    green = picture.getchannel("G")
     factor = int(max(green.size) / (0.95 * TEXTURE_SIDE))
     if factor > 1:
         green = green.reduce(factor)
@@ -318,9 +333,9 @@ def _light(green: Image.Image) -> tuple[float, float, float, float]:
     return mean / 16, 4 * math.sqrt(clipped), 2 * math.log2(deviation + 1), skew
 
 
-def _colour(image: NDArray[np.uint8]) -> list[float]:
-    step = max(1, max(image.shape[:2]) // _COLOUR_SIDE)
-    sample = image[::step, ::step].reshape(-1, 3).astype(np.float32)
+def _colour(picture: Image.Image) -> list[float]:
+    step = max(1, max(picture.size) // _COLOUR_SIDE)
+    sample = np.asarray(_sample(picture, step)).reshape(-1, 3).astype(np.float32)
     red, blue = sample[:, 0] - sample[:, 1], sample[:, 2] - sample[:, 1]
     return [float(red.mean()) / 8, float(blue.mean()) / 8, math.log2(float(red.std() + blue.std()) + 1)]
 

@@ -4,11 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
-
 from components.culture import CULTURE_MODEL, Modality
 from components.endpoint.prediction import CellsPrediction, CulturePrediction, Prediction
+from components.imaging import Pixels
 from components.novelty import Floats, describe
 from serving.classifier import Classifier
 from serving.detector import Detector
@@ -47,11 +45,11 @@ class Culture:
         """Which versions answer, for clients."""
         return {"version": self.version, "models": {part.name: part.describe() for part in self._parts()}}
 
-    def prepare(self, image: NDArray[np.uint8], modality: Modality | None) -> _Asked:
+    def prepare(self, image: Pixels, modality: Modality | None) -> _Asked:
         """Bring an image to the size of each network that is to see it.
 
         Args:
-            image: RGB, shape (height, width, 3).
+            image: RGB, shape (height, width, 3), or a picture.
             modality: As the request gave it.
 
         Raises:

@@ -13,7 +13,7 @@ from onnxruntime.capi import onnxruntime_pybind11_state
 from components.bundle import Bundle, DetectorBundle
 from components.culture import Modality
 from components.endpoint.prediction import CellsPrediction, Prediction
-from components.imaging import Preprocessing, arrange, normalise
+from components.imaging import Pixels, Preprocessing, arrange, as_picture, normalise
 from components.novelty import Familiar, Floats, Verdict, describe
 from serving.refusals import Refusal
 
@@ -76,13 +76,11 @@ class LoadedModel(ABC):
     def infer(self, prepared: Sequence[Prepared]) -> Sequence[Prediction | CellsPrediction]:
         """Answer for images that ``prepare`` gave, in their order."""
 
-    def prepare(
-        self, image: NDArray[np.uint8], modality: Modality | None, description: Floats | None = None
-    ) -> Prepared:
+    def prepare(self, image: Pixels, modality: Modality | None, description: Floats | None = None) -> Prepared:
         """Bring an image to the network's size, and look whether the network can know such images.
 
         Args:
-            image: RGB, shape (height, width, 3).
+            image: RGB, shape (height, width, 3), or a picture.
             modality: As the request gave it, if it did.
             description: What ``components.novelty.describe`` gave for it, where that is known already.
 
@@ -92,12 +90,13 @@ class LoadedModel(ABC):
         own = self.bundle.modality
         if modality not in {None, own}:
             raise Refusal(f"{self.name} is for {own} images, not for {modality}; ask the model of that modality")
-        height, width = image.shape[:2]
-        pixels = arrange(image, self.bundle.preprocessing)
+        picture = as_picture(image)
+        width, height = picture.size
+        pixels = arrange(picture, self.bundle.preprocessing)
         if self.familiar is None:
             return Prepared(pixels, width, height, None, None)
-        description = describe(image) if description is None else description
-        return Prepared(pixels, width, height, description, self.familiar.judge(image, description))
+        description = describe(picture) if description is None else description
+        return Prepared(pixels, width, height, description, self.familiar.judge(picture, description))
 
     def describe(self) -> dict[str, Any]:
         """Which version this is, for clients."""

@@ -6,12 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-import numpy as np
 from kserve import Model, ModelRepository
-from numpy.typing import NDArray
 
 from components.culture import CULTURE_MODEL, Modality
 from components.endpoint.prediction import AnyPrediction
+from components.imaging import Pixels
 from components.novelty import Floats
 from serving.classifier import Classifier
 from serving.culture import Culture
@@ -60,8 +59,8 @@ class Answering(Protocol):
     def describe(self) -> dict[str, Any]:
         """Which version answers, for clients."""
 
-    def prepare(self, image: NDArray[np.uint8], modality: Modality | None) -> Any:
-        """Bring an RGB image, shape (height, width, 3), to what ``infer`` takes."""
+    def prepare(self, image: Pixels, modality: Modality | None) -> Any:
+        """Bring an RGB image to what ``infer`` takes."""
 
     def infer(self, prepared: Sequence[Any]) -> Sequence[AnyPrediction]:
         """Answer for images that ``prepare`` gave, in their order."""

@@ -4,11 +4,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
+from PIL import Image
 
 from components.errors import ImageError
-from components.imaging import decode
+from components.imaging import read
 from serving.refusals import Refusal, TooLarge
 
 
@@ -32,11 +31,8 @@ class Limits:
         return self.image_bytes * 4 // 3 + 65_536
 
 
-def decode_within(image: bytes, limits: Limits) -> NDArray[np.uint8]:
-    """Decode one image.
-
-    Returns:
-        RGB, shape (height, width, 3).
+def decode_within(image: bytes, limits: Limits) -> Image.Image:
+    """Decode one image into a picture in RGB.
 
     Raises:
         Refusal: if it is too large or cannot be read.
@@ -45,7 +41,7 @@ def decode_within(image: bytes, limits: Limits) -> NDArray[np.uint8]:
         message = f"{len(image)} bytes are more than the {limits.image_bytes} that an image may have"
         raise TooLarge(message, reason="too_large")
     try:
-        return decode(image, max_pixels=limits.pixels)
+        return read(image, max_pixels=limits.pixels)
     except ImageError as error:
         kind = TooLarge if error.reason == "too_large" else Refusal
         raise kind(str(error), reason=error.reason) from error

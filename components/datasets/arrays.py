@@ -19,7 +19,7 @@ from components.datasets.parallel import BATCH, batched, parallel_map, threads_f
 from components.datasets.versions import DataRepository
 from components.errors import ImageError, StorageError
 from components.events import Progress
-from components.imaging import Preprocessing, arrange, decode
+from components.imaging import Preprocessing, arrange, read
 
 # Part of the cache's folder: a change of how pixels are decoded or resized needs a new one.
 _METHOD = "1"
@@ -75,7 +75,7 @@ def _kind(prep: Preprocessing) -> str:
 
 def _decoded(repository: DataRepository, record: ImageRecord, prep: Preprocessing) -> NDArray[np.uint8]:
     try:
-        return arrange(decode(repository.image(record), max_pixels=_MAX_PIXELS), prep)
+        return arrange(read(repository.image(record), max_pixels=_MAX_PIXELS), prep)
     except ImageError as error:
         raise ImageError(error.reason, f"{record.path}: {error}") from error
 

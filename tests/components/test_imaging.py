@@ -16,7 +16,17 @@ from pydantic import ValidationError
 
 from components.equalisation import equalise, equalise_locally
 from components.errors import ImageError
-from components.imaging import Preprocessing, arrange, decode, normalise, preprocess, probabilities, resize, texture
+from components.imaging import (
+    Preprocessing,
+    arrange,
+    decode,
+    normalise,
+    preprocess,
+    probabilities,
+    read,
+    resize,
+    texture,
+)
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
 GREY = PIXELS[..., 0]
@@ -305,3 +315,22 @@ def test_deep_images_are_stretched_in_little_memory(kind):
     finally:
         tracemalloc.stop()
     assert peak < 14 * side * side
+
+
+@pytest.mark.parametrize(
+    "prep",
+    [
+        Preprocessing(size=24),
+        Preprocessing(size=20, planes="texture"),
+        Preprocessing(size=24, clumps="masked", equalisation="clahe"),
+    ],
+    ids=["rgb", "texture", "masked and equalised"],
+)
+@pytest.mark.parametrize("size", [(60, 40), (24, 24)], ids=["larger", "of the network's size"])
+def test_a_picture_is_arranged_as_the_array_of_its_pixels(prep: Preprocessing, size: tuple[int, int]) -> None:
+    pixels = np.random.default_rng(3).integers(0, 256, (*size, 3), dtype=np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    picture = read(file.getvalue())
+    np.testing.assert_array_equal(np.asarray(picture), pixels)
+    np.testing.assert_array_equal(arrange(picture, prep), arrange(pixels, prep))

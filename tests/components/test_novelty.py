@@ -288,3 +288,9 @@ def test_few_training_images_do(described):
 def test_nothing_is_learnt_from_nothing(described, train, validation):
     with pytest.raises(ValueError, match="learnt from training images"):
         Familiar.fit(described[:train], described[:validation])
+
+
+@pytest.mark.parametrize("size", [(40, 60), (700, 90), (600, 1100)])
+def test_a_picture_is_described_as_the_array_of_its_pixels(size):
+    pixels = np.random.default_rng(5).integers(0, 256, (*size, 3), dtype=np.uint8)
+    np.testing.assert_array_equal(describe(Image.fromarray(pixels)), describe(pixels))
