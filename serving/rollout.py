@@ -70,6 +70,8 @@ class Rollout:
         self._metrics = metrics
         # Loading has a thread of its own, so that predictions do not wait for it.
         self._loader = ThreadPoolExecutor(1, thread_name_prefix="load")
+        # Digests, which fix every byte, of what has served: a rollback need not wait for another trial.
+        self._proven: set[str] = set()
         self._signature: Signature = (0, 0, 0)
         self._settled = ""
         self._states: dict[str, ModelStatus] = {}
@@ -150,8 +152,11 @@ class Rollout:
         self._note(model, "ready", wanted)
 
     def _load(self, name: str, wanted: WantedModel) -> LoadedModel:
-        try_out(name, wanted, self._threads)
-        return load_model(name, wanted, self._threads)
+        if wanted.digest not in self._proven:
+            try_out(name, wanted, self._threads)
+        loaded = load_model(name, wanted, self._threads)
+        self._proven.add(loaded.digest)
+        return loaded
 
     def _fail(self, model: ServedModel, wanted: WantedModel, reason: str) -> None:
         model.problem = reason

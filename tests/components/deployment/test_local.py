@@ -19,6 +19,7 @@ import pytest
 
 from components.bundle import KnownAnswer
 from components.deployment import local, process
+from components.deployment.check import wait_until_settled
 from components.endpoint.client import Client
 from components.endpoint.files import DESIRED_FILE, read_desired
 from components.errors import DeploymentError, EndpointUnavailable, InputError, StorageError, UnfitModel
@@ -67,6 +68,7 @@ def test_models_are_started_swapped_and_undone(
         patch.setattr(local, "check_model", interrupt)
         local.roll_out(home, free_ports, wanted("4", favour=4))
     assert read_desired(home / "endpoint").models[MODEL].version == "2"
+    wait_until_settled(home / "endpoint", read_desired(home / "endpoint").generation, timeout=60)
 
     os.kill(first.status.pid, signal.SIGSTOP)  # a server that hangs
     with pytest.raises(DeploymentError, match=r"did not load within 0\.5 s; see .*server\.log"):
