@@ -1,12 +1,10 @@
 """What is decided before anything of a request is read: who may ask, and whether there is a place for it."""
 
-import uuid
-
 from fastapi import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from serving.credentials import Tokens
-from serving.observer import Observer
+from serving.observer import Observer, request_id_of
 from serving.refusals import Overloaded, Refusal
 from serving.rest_errors import refuse
 from serving.tally import Tally
@@ -38,7 +36,7 @@ class Gate:
         if scope["type"] != "http":
             return
         request = Request(scope)
-        request.state.request_id = request.headers.get("x-request-id", "")[:100] or uuid.uuid4().hex
+        request.state.request_id = request_id_of(request.headers)
         try:
             self._check(request)
         except Refusal as refusal:

@@ -112,7 +112,7 @@ class Watch:
         headers: Mapping[str, Any],
         request_id: str,
     ) -> None:
-        self.request_id = request_id or str(headers.get("x-request-id") or uuid.uuid4().hex)[:ID_LENGTH]
+        self.request_id = request_id or request_id_of(headers)
         self._observer = observer
         self._protocol = protocol
         self._model = observer.metrics.label(model)
@@ -171,6 +171,11 @@ class Watch:
             "milliseconds": round(1000 * seconds, 1),
         }
         return fields | {"trace": self._trace_id} if self._trace_id else fields
+
+
+def request_id_of(headers: Mapping[str, Any]) -> str:
+    """Give the id that a client gave its request in headers or metadata, or make one up."""
+    return str(headers.get("x-request-id") or uuid.uuid4().hex)[:ID_LENGTH]
 
 
 def _outcome(error: BaseException | None) -> tuple[str, str | None, int]:

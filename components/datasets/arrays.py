@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from components.datasets.manifest import ImageRecord
 from components.datasets.parallel import BATCH, batched, parallel_map, threads_for
@@ -58,7 +59,7 @@ def load_arrays(
     def load(batch: list[tuple[int, ImageRecord]]) -> int:
         for place, record in batch:
             if not _fill(images[place], folder, record.sha256):
-                images[place] = _decoded(repository, record, prep)
+                images[place] = arrange(read_image(repository, record), prep)
                 _keep(images[place], folder, record.sha256)
         return len(batch)
 
@@ -73,9 +74,15 @@ def _kind(prep: Preprocessing) -> str:
     return "-".join((prep.planes, prep.clumps, prep.equalisation, str(prep.size), _METHOD))
 
 
-def _decoded(repository: DataRepository, record: ImageRecord, prep: Preprocessing) -> NDArray[np.uint8]:
+def read_image(repository: DataRepository, record: ImageRecord) -> Image.Image:
+    """Read an image of a data version as a picture.
+
+    Raises:
+        ImageError: naming the image, if it cannot be decoded.
+        IntegrityError: if the store has lost or altered it.
+    """
     try:
-        return arrange(read(repository.image(record), max_pixels=_MAX_PIXELS), prep)
+        return read(repository.image(record), max_pixels=_MAX_PIXELS)
     except ImageError as error:
         raise ImageError(error.reason, f"{record.path}: {error}") from error
 

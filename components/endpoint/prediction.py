@@ -91,11 +91,6 @@ class CulturePrediction(msgspec.Struct, frozen=True, kw_only=True):
     confluence: Prediction
     abnormal_cells: CellsPrediction | None
 
-    @property
-    def abstain(self) -> bool:
-        """Whether the model for confluence refuses to decide."""
-        return self.confluence.abstain
-
 
 AnyPrediction = Prediction | CellsPrediction | CulturePrediction
 

@@ -14,7 +14,6 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
@@ -26,6 +25,7 @@ from components.evaluation.metrics import Figure, Measured, measure, predicted_c
 from components.evaluation.remembered import remembered
 from components.evaluation.resampling import RESAMPLES, Floats, Integers
 from components.evaluation.scored import Scored
+from components.imaging import Pixels, as_picture
 
 # The longer side that pictures are shrunk to, and the standard deviation of the Gaussian window, in its pixels.
 SIDE, WINDOW = 512, 2.0
@@ -61,13 +61,13 @@ class Baseline(msgspec.Struct, frozen=True, kw_only=True):
     advantage: Figure
 
 
-def coverage_of(image: NDArray[np.uint8]) -> Floats:
+def coverage_of(image: Pixels) -> Floats:
     """Give the covered share of a picture for each of ``THRESHOLDS``.
 
     Args:
-        image: RGB, shape (height, width, 3).
+        image: RGB, shape (height, width, 3), or a picture.
     """
-    grey = Image.fromarray(image).convert("L")
+    grey = as_picture(image).convert("L")
     if (longer := max(grey.size)) > SIDE:
         width, height = (max(1, round(side * SIDE / longer)) for side in grey.size)
         grey = grey.resize((width, height), Image.Resampling.BOX)

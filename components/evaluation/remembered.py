@@ -5,27 +5,24 @@ from contextlib import closing
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
+from PIL import Image
 
+from components.datasets.arrays import read_image
 from components.datasets.database import database_errors, open_database
 from components.datasets.manifest import ImageRecord
 from components.datasets.parallel import BATCH, batched, parallel_map, threads_for
 from components.datasets.versions import DataRepository
-from components.errors import ImageError
 from components.evaluation.resampling import Floats
 from components.events import Progress
-from components.imaging import decode
 
 _SCHEMA = "CREATE TABLE IF NOT EXISTS figures (key TEXT PRIMARY KEY, held BLOB NOT NULL) WITHOUT ROWID;"
 _MOST_THREADS = 8
-# Validation has applied the user's limit; this one stops only what was never validated.
-_MAX_PIXELS = 1_000_000_000
 
 
 def remembered(
     repository: DataRepository,
     records: Sequence[ImageRecord],
-    measure: Callable[[NDArray[np.uint8]], Floats],
+    measure: Callable[[Image.Image], Floats],
     path: Path,
     *,
     method: str,
@@ -36,7 +33,7 @@ def remembered(
     Args:
         repository: Where their bytes lie.
         records: The images, at least one.
-        measure: Gives the figures of a decoded image, as many for each.
+        measure: Gives the figures of a picture, as many for each.
         path: The local database that remembers them.
         method: Part of the key: a change of what is measured needs a new one.
         task: What progress is told as.
@@ -55,7 +52,7 @@ def remembered(
         missing = list({record.sha256: record for record in records if record.sha256 not in known}.values())
 
         def work(batch: list[ImageRecord]) -> list[tuple[str, Floats]]:
-            return [(record.sha256, measure(_decoded(repository, record))) for record in batch]
+            return [(record.sha256, measure(read_image(repository, record))) for record in batch]
 
         progress = Progress(task, len(missing), "images") if missing else None
         threads = min(_MOST_THREADS, threads_for(repository.store))
@@ -68,10 +65,3 @@ def remembered(
                 if progress is not None:
                     progress.advance(len(batch))
     return np.stack([known[record.sha256] for record in records])
-
-
-def _decoded(repository: DataRepository, record: ImageRecord) -> NDArray[np.uint8]:
-    try:
-        return decode(repository.image(record), max_pixels=_MAX_PIXELS)
-    except ImageError as error:
-        raise ImageError(error.reason, f"{record.path}: {error}") from error
