@@ -1,6 +1,5 @@
 """An endpoint with traffic of every kind behind it, and the programs of Prometheus."""
 
-import io
 import os
 import shutil
 import sys
@@ -9,16 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import grpc
-import numpy as np
 import pytest
 from kserve.protocol.grpc.grpc_predict_v2_pb2 import ModelInferRequest
 from kserve.protocol.grpc.grpc_predict_v2_pb2_grpc import GRPCInferenceServiceStub
-from PIL import Image
 
-from components.bundle import file_digest, read_bundle, write_bundle
 from components.endpoint.files import WantedModel, write_desired
-from components.novelty import NOVELTY_FILE, Familiar, describe
-from tests.serving.conftest import MODEL, Endpoint, b64, running
+from tests.serving.conftest import MODEL, Endpoint, add_novelty, b64, running
 
 ROOT = Path(__file__).parents[2]
 DETECTOR = "abnormal-cells"
@@ -53,11 +48,8 @@ def busy(
         return WantedModel(str(place), version, make(place, **options))
 
     def with_novelty(place: Path, **options: Any) -> str:
-        bundle, _ = read_bundle(place, make_bundle(place, **options))
-        seen = np.array([describe(np.asarray(Image.open(io.BytesIO(png(seed))))) for seed in range(8)])
-        Familiar.fit(seen[:4], seen[4:]).write(place / NOVELTY_FILE)
-        files = {**bundle.files, NOVELTY_FILE: file_digest(place / NOVELTY_FILE)}
-        return write_bundle(place, bundle.model_copy(update={"files": files}))
+        make_bundle(place, **options)
+        return add_novelty(place, [png(seed) for seed in range(8)])
 
     models = {MODEL: wanted("1", with_novelty, min_confidence=0.9, weight=0.1), DETECTOR: wanted("2", make_detector)}
     write_desired(folder, models)

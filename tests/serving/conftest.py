@@ -3,21 +3,26 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
+import numpy as np
 import pytest
 
 from components.bundle import BUNDLE_FILE, MODEL_FILE, Bundle, file_digest, read_bundle, write_bundle
+from components.culture import Modality
 from components.endpoint.files import Status, WantedModel, read_status, write_desired
 from components.endpoint.prediction import Prediction
+from components.imaging import decode
+from components.novelty import NOVELTY_FILE, Familiar, describe
 from serving.lean import import_kserve
 
 import_kserve()  # as the server does, before a test imports more of it
 
-MODEL = "confluence-single-stack"
+MODEL = SINGLE = "confluence-single-stack"
+MULTI, CELLS = "confluence-multi-stack", "abnormal-cells"
 
 
 class Endpoint:
@@ -99,6 +104,25 @@ def endpoint(tmp_path_factory: pytest.TempPathFactory, make_bundle: Callable[...
         yield server
 
 
+@pytest.fixture(scope="module")
+def laboratory(
+    tmp_path_factory: pytest.TempPathFactory,
+    make_bundle: Callable[..., str],
+    make_detector: Callable[..., str],
+) -> Iterator[Endpoint]:
+    """An endpoint with all three models."""
+    folder = tmp_path_factory.mktemp("laboratory")
+    multi = {"model_name": MULTI, "modality": Modality.MULTI_STACK, "data_version": "a" * 64}
+    made = {
+        SINGLE: WantedModel(str(folder / "single"), "3", make_bundle(folder / "single", favour=2)),
+        MULTI: WantedModel(str(folder / "multi"), "5", make_bundle(folder / "multi", favour=4, **multi)),
+        CELLS: WantedModel(str(folder / "cells"), "7", make_detector(folder / "cells")),
+    }
+    with running(folder) as endpoint:
+        endpoint.deploy(**{name.replace("-", "_"): wanted for name, wanted in made.items()})
+        yield endpoint
+
+
 def maker(folder: Path, make_bundle: Callable[..., str]) -> Callable[..., WantedModel]:
     def make(version: str, **options: object) -> WantedModel:
         place = folder / f"bundle-{version}"
@@ -115,6 +139,15 @@ def swap_network(given: WantedModel, content: bytes) -> WantedModel:
     fields = bundle.model_dump() | {"files": {**bundle.files, MODEL_FILE: file_digest(folder / MODEL_FILE)}}
     (folder / BUNDLE_FILE).unlink()
     return WantedModel(given.path, given.version, write_bundle(folder, Bundle.model_validate(fields)))
+
+
+def add_novelty(folder: Path, images: Sequence[bytes]) -> str:
+    """Let a bundle know what images look like, half of them to bound it; gives the model's new digest."""
+    bundle, _ = read_bundle(folder)
+    seen = np.array([describe(decode(image)) for image in images])
+    Familiar.fit(seen[::2], seen[1::2]).write(folder / NOVELTY_FILE)
+    files = {**bundle.files, NOVELTY_FILE: file_digest(folder / NOVELTY_FILE)}
+    return write_bundle(folder, bundle.model_copy(update={"files": files}))
 
 
 def b64(data: bytes) -> str:

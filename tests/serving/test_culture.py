@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,33 +10,9 @@ import msgspec
 import pytest
 from kserve import InferenceGRPCClient, InferInput, InferRequest
 
-from components.culture import Modality
 from components.endpoint.files import WantedModel
 from components.endpoint.prediction import CulturePrediction
-from tests.serving.conftest import b64
-
-SINGLE, MULTI, CELLS = "confluence-single-stack", "confluence-multi-stack", "abnormal-cells"
-
-
-@pytest.fixture(scope="module")
-def laboratory(
-    tmp_path_factory: pytest.TempPathFactory,
-    make_bundle: Callable[..., str],
-    make_detector: Callable[..., str],
-    serve: Callable[..., Any],
-) -> Iterator[Any]:
-    """An endpoint with all three models."""
-    folder = tmp_path_factory.mktemp("laboratory")
-    multi = {"model_name": MULTI, "modality": Modality.MULTI_STACK, "data_version": "a" * 64}
-    made = {
-        SINGLE: WantedModel(str(folder / "single"), "3", make_bundle(folder / "single", favour=2)),
-        MULTI: WantedModel(str(folder / "multi"), "5", make_bundle(folder / "multi", favour=4, **multi)),
-        CELLS: WantedModel(str(folder / "cells"), "7", make_detector(folder / "cells")),
-    }
-    with serve(folder) as endpoint:
-        endpoint.wanted = made
-        endpoint.deploy(**{name.replace("-", "_"): wanted for name, wanted in made.items()})
-        yield endpoint
+from tests.serving.conftest import CELLS, MULTI, SINGLE, b64
 
 
 def ask(endpoint: Any, *instances: dict[str, Any]) -> Any:

@@ -7,15 +7,15 @@ import onnx
 import pytest
 from PIL import Image
 
-from components.bundle import MODEL_FILE, Bundle, KnownAnswer, file_digest, read_bundle, write_bundle
+from components.bundle import MODEL_FILE, KnownAnswer
 from components.endpoint.files import WantedModel
 from components.endpoint.prediction import Prediction
 from components.imaging import decode
-from components.novelty import NOVELTY_FILE, Familiar, describe
+from components.novelty import NOVELTY_FILE
 from serving.classifier import Classifier
 from serving.loaded import ModelRejected
 from serving.loading import load_model
-from tests.serving.conftest import swap_network
+from tests.serving.conftest import add_novelty, swap_network
 
 MODEL = "confluence-single-stack"
 
@@ -54,12 +54,9 @@ def test_an_unsure_model_abstains_and_decides_nothing(
 @pytest.fixture
 def with_novelty(tmp_path: Path, make_bundle: Callable[..., str], png: Callable[..., bytes]) -> WantedModel:
     """A bundle whose model learnt from noise, and knows nothing else."""
-    descriptions = np.array([describe(decode(png(seed, size=(120, 150)))) for seed in range(40)])
     make_bundle(tmp_path, min_confidence=0.99)
-    Familiar.fit(descriptions[:30], descriptions[30:]).write(tmp_path / NOVELTY_FILE)
-    bundle, _ = read_bundle(tmp_path)
-    fields = bundle.model_dump() | {"files": {**bundle.files, NOVELTY_FILE: file_digest(tmp_path / NOVELTY_FILE)}}
-    return WantedModel(str(tmp_path), "1", write_bundle(tmp_path, Bundle.model_validate(fields)))
+    digest = add_novelty(tmp_path, [png(seed, size=(120, 150)) for seed in range(40)])
+    return WantedModel(str(tmp_path), "1", digest)
 
 
 def test_a_foreign_image_is_told_from_one_that_is_hard(with_novelty: WantedModel, png: Callable[..., bytes]) -> None:

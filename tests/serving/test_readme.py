@@ -5,13 +5,12 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 
-from components.endpoint.files import WantedModel, write_desired
 from serving.refusals import Refusal
 from tests.serving.conftest import b64
 
@@ -40,26 +39,6 @@ def examples() -> list[Example]:
         for way, text in sections
         for number, block in enumerate(re.findall(r"```(\w+)\n(.*?)```", text, re.DOTALL))
     ]
-
-
-@pytest.fixture(scope="module")
-def laboratory(
-    tmp_path_factory: pytest.TempPathFactory,
-    make_bundle: Callable[..., str],
-    make_detector: Callable[..., str],
-    serve: Callable[..., Any],
-) -> Iterator[Any]:
-    """An endpoint with a confluence model, which calls everything class 2, and a detector."""
-    folder = tmp_path_factory.mktemp("laboratory")
-    made = make_bundle(folder / "single", favour=2), make_detector(folder / "cells")
-    models = {
-        "confluence-single-stack": WantedModel(str(folder / "single"), "3", made[0]),
-        "abnormal-cells": WantedModel(str(folder / "cells"), "7", made[1]),
-    }
-    write_desired(folder, models)
-    with serve(folder) as endpoint:
-        endpoint.wait(lambda status: status.ready)
-        yield endpoint
 
 
 def test_there_are_examples_for_each_way_to_ask() -> None:
