@@ -207,6 +207,34 @@ class GateSettings(Section):
     seed: int = 0
 
 
+class WatchSettings(Section):
+    """How new batches are looked for."""
+
+    interval: float = Field(60.0, gt=0, description="seconds between two looks")
+    lease: float = Field(60.0, ge=5, description="seconds after which the batch of a watcher that died is taken over")
+    attempts: int = Field(3, ge=1, description="runs that one batch may take before it is left to a person")
+
+
+class ScreeningSettings(Section):
+    """What a new batch must be like before anything is learnt from it."""
+
+
+class DriftSettings(Section):
+    """When a new batch is said to look different from those before it."""
+
+    false_alarm: float = Field(0.05, gt=0, lt=0.5, description="share of batches like those before that may be called")
+    permutations: int = Field(2000, ge=200, description="of the groups, for each test")
+    seed: int = 0
+
+
+class RetrainSettings(Section):
+    """How a new model is learnt once a batch is admitted."""
+
+    start: Literal["both", "champion", "scratch"] = Field(
+        "both", description="first weights; both: whichever does better on validation images"
+    )
+
+
 class StudySettings(Section):
     """How a cross-validation over backbones and modalities is run."""
 
@@ -293,6 +321,10 @@ class Settings(BaseSettings):
     detection: DetectionSettings = DetectionSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
     gate: GateSettings = GateSettings()
+    watch: WatchSettings = WatchSettings()
+    screening: ScreeningSettings = ScreeningSettings()
+    drift: DriftSettings = DriftSettings()
+    retrain: RetrainSettings = RetrainSettings()
     study: StudySettings = StudySettings()
     serving: ServingSettings = ServingSettings()
 
