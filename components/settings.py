@@ -218,6 +218,23 @@ class WatchSettings(Section):
 class ScreeningSettings(Section):
     """What a new batch must be like before anything is learnt from it."""
 
+    false_stop: float = Field(
+        0.01, gt=0, lt=0.5, description="share of rightly labelled batches that may be stopped for their labels"
+    )
+    margin: Fraction = Field(
+        0.1, description="disagreement with the champion, beyond its known error, that is not held against the labels"
+    )
+    similarity: float = Field(
+        0.95, gt=0.5, le=1, description="likeness from which on an image is a copy of another, encoded or sized anew"
+    )
+    max_class_shift: Fraction | None = Field(
+        None, description="change of the classes' shares above which a batch is stopped; default: it is told"
+    )
+    max_statistics_shift: float | None = Field(
+        None, gt=0, description="change of the images' statistics, in SD, above which a batch is stopped; default: told"
+    )
+    seed: int = 0
+
 
 class DriftSettings(Section):
     """When a new batch is said to look different from those before it."""

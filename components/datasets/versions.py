@@ -122,6 +122,19 @@ class DataRepository:
         changed = previous != version
         return Snapshot(version, count, intake.new_images, intake.bytes_added, previous, changed, lost)
 
+    def extend(self, ref: str, version: str, *, message: str, author: str | None = None) -> Snapshot:
+        """Add the images of a version to those that a ref has; one of the same path takes the place of the old.
+
+        Raises:
+            DataError: if there is no such version.
+            ConflictError: if other writers moved the ref again and again.
+        """
+        ref_key(ref)
+        with spooled(self._manifests.lines(version)) as own:
+            entry = _Draft(message, author or _user(), self.store.uri)
+            result, count, previous, lost = self._move(ref, self._refs.head(ref), own, entry, extend=True)
+        return Snapshot(result, count, 0, 0, previous, previous != result, lost)
+
     def add_version(self, records: Iterable[ImageRecord]) -> str:
         """Store a data version made of images that the store holds already, such as a part of another.
 
