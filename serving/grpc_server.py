@@ -11,11 +11,12 @@ from kserve.protocol.grpc.server import GRPCServer
 from kserve.protocol.grpc.servicer import InferenceServicer
 
 from components.errors import EndpointUnavailable
+from serving.answers import encode_v2
 from serving.credentials import Credentials
 from serving.grpc_gate import GrpcGate
 from serving.model import Answer, Repository
 from serving.observer import Observer
-from serving.protocol import GrpcBody, encode_v2
+from serving.protocol import GrpcBody
 from serving.refusals import Refusal, SwitchedOff
 from serving.workers import Workers
 

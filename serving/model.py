@@ -12,12 +12,13 @@ from components.culture import CULTURE_MODEL, Modality
 from components.endpoint.prediction import AnyPrediction
 from components.imaging import Pixels
 from components.novelty import Floats
+from serving.answers import output_types
 from serving.classifier import Classifier
 from serving.culture import Culture
 from serving.detector import Detector
 from serving.loaded import LoadedModel
 from serving.pictures import Limits, decode_within, placed
-from serving.protocol import INPUT_TYPES, Body, Images, output_types
+from serving.protocol import Body, Images, input_types
 from serving.refusals import NotReady, UnknownName
 from serving.workers import Workers
 
@@ -126,8 +127,8 @@ class Served(Model, ABC):
         return Answer(self.name, answering.version, images, predictions, features, stages)
 
     def get_input_types(self) -> list[dict[str, Any]]:
-        """The v2 protocol's description of the input."""
-        return INPUT_TYPES
+        """The v2 protocol's description of the inputs."""
+        return input_types(self.name)
 
     def get_output_types(self) -> list[dict[str, Any]]:
         """The v2 protocol's description of the outputs."""

@@ -22,11 +22,12 @@ MODELS = (*(each.model_name for each in Modality), ABNORMAL_MODEL, CULTURE_MODEL
 REASONS = {
     "bad_request": "the request does not fit; the sentence says where",
     "bug": "the endpoint failed; its log tells more",
-    "disconnected": "the client left before its body was read",
+    "disconnected": "the client left before its body was read, or before the answer",
     "empty": "no body, no image, or an image of 0 bytes",
     "not_base64": "an image is not base64 text",
     "not_ready": "no version of the model can answer yet",
     "overloaded": "as many requests wait as may",
+    "stopping": "the endpoint stopped before the answer",
     "switched_off": "a part of the protocol that this endpoint keeps closed",
     "too_large": "more bytes, pixels or images than are taken",
     "too_slow": "the body did not arrive in time",

@@ -70,6 +70,14 @@ class NotReady(Refusal):
     retry_after = 5
 
 
+class Stopping(Refusal):
+    """The endpoint stopped before it had answered."""
+
+    status = 503
+    grpc_code = "UNAVAILABLE"
+    retry_after = 1
+
+
 class Overloaded(Refusal):
     """As many requests are at work and waiting as may be."""
 

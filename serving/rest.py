@@ -24,14 +24,15 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from serving import openapi
+from serving.answers import encode_v1, encode_v2
 from serving.bodies import Bodies
 from serving.connection import KEEP_ALIVE_SECONDS, Connection, Room
 from serving.credentials import Credentials
 from serving.gate import Gate
 from serving.model import Answer, Repository
 from serving.observer import Observer
-from serving.protocol import V1Body, V2Body, encode_v1, encode_v2
-from serving.refusals import NotReady, Refusal
+from serving.protocol import V1Body, V2Body
+from serving.refusals import NotReady, Refusal, Stopping
 from serving.rest_errors import on_error
 from serving.workers import Workers
 
@@ -221,7 +222,9 @@ class Rest(RESTServer):
                     answer, response = await handle(content)
             except asyncio.CancelledError as error:
                 # Its connection, which has ended, cancels a request; so does a server that stops, after its grace.
-                raise Refusal("the client left, or the endpoint stopped, before the answer", "disconnected") from error
+                if self._room.closing:
+                    raise Stopping("the endpoint stopped before the answer; ask again", "stopping") from error
+                raise Refusal("the client left before the answer", "disconnected") from error
             watch.answered(answer)
         response.headers["x-request-id"] = watch.request_id
         return response

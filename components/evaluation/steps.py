@@ -118,7 +118,7 @@ def evaluate(
         baselines=_baselines(repository, parts, test, home / "cache"),
         familiarity=familiarity,
     )
-    _write(output, model_dir, evidence, known_image(repository, parts["test"], test, network), familiar)
+    _write(output, model_dir, evidence, known_image(repository, parts["test"], test, network, familiar), familiar)
     return _metrics(evidence)
 
 

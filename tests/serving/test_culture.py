@@ -117,6 +117,7 @@ def test_the_culture_is_listed_and_described(laboratory: Any) -> None:
         CELLS: "7",
     }
     metadata = laboratory.http.get("/v2/models/culture").json()
+    assert [each["name"] for each in metadata["inputs"]] == ["image", "modality"]
     assert [output["name"] for output in metadata["outputs"]] == ["prediction", "class", "probabilities", "count"]
     assert laboratory.http.get("/v2/models/culture/ready").json()["ready"] is True
 

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from kserve.protocol.grpc.grpc_predict_v2_pb2 import ModelInferRequest
 
-from serving.protocol import GrpcBody, V1Body, V2Body, encode_v2
+from serving.answers import encode_v2
+from serving.protocol import GrpcBody, V1Body, V2Body
 from serving.refusals import Refusal, TooLarge
 
 PNG = b"\x89PNG\r\n\x1a\n and so on"
@@ -28,6 +29,12 @@ def v2(*data: Any, shape: Any = None, raw: bytes = b"", json_length: str | None 
     tensor = {"name": "image", "datatype": "BYTES", "shape": shape or [len(data)], "data": data}
     text = json.dumps({"inputs": [tensor], **request}).encode()
     return V2Body(text + raw, json_length)
+
+
+def asking_for_binary(flag: bytes) -> V2Body:
+    image = b64(PNG).encode()
+    tensor = b'{"name": "image", "datatype": "BYTES", "shape": [1], "data": ["%s"]}' % image
+    return V2Body(b'{"parameters": {"binary_data_output": %s}, "inputs": [%s]}' % (flag, tensor))
 
 
 def binary(*images: bytes, size: Any = None, json_length: str | None = None) -> V2Body:
@@ -107,6 +114,7 @@ def test_every_protocol_gives_the_same_images(body: Any) -> None:
         (v2(b64(PNG), json_length="-1"), "Inference-Header-Content-Length is '-1'"),
         (binary(PNG, size=3), "binary_data_size is 3, but"),
         (binary(PNG, size="many"), "binary_data_size is many, but"),
+        (asking_for_binary(b'"false"'), "the parameter binary_data_output is 'false'; it must be true or false"),
         (grpc(PNG, name="pixels"), "the inputs are 'pixels'"),
         (grpc(PNG, shape=[4]), "does not fit 1 images"),
         (grpc(PNG, raw=(bytes_tensor(PNG),)), "give the images once"),

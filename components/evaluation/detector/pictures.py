@@ -1,10 +1,8 @@
 """Pictures of test images with their true and found boxes, and one image with a known answer."""
 
-import io
 from collections.abc import Sequence
 
 import numpy as np
-from PIL import Image
 
 from components.boxes import match
 from components.bundle import KnownBoxes
@@ -12,9 +10,10 @@ from components.datasets.manifest import ImageRecord
 from components.datasets.versions import DataRepository
 from components.evaluation.detector.evidence import Mark, Picture
 from components.evaluation.detector.scored import BoxNetwork, BoxScored
-from components.evaluation.pictures import data_uri, shrunk
+from components.evaluation.pictures import CANDIDATES, data_uri, known_picture, shrunk
 from components.evaluation.resampling import Floats
 from components.imaging import decode, preprocess
+from components.novelty import Familiar
 
 MOST_PICTURES = 36
 PICTURE_SIDE = 320
@@ -64,26 +63,29 @@ def _corners(corners: Floats) -> tuple[float, float, float, float]:
 
 
 def known_boxes(
-    repository: DataRepository, records: Sequence[ImageRecord], test: BoxScored, network: BoxNetwork
+    repository: DataRepository,
+    records: Sequence[ImageRecord],
+    test: BoxScored,
+    network: BoxNetwork,
+    familiar: Familiar,
 ) -> tuple[bytes, KnownBoxes]:
     """Choose a test image with a known answer, which a server must reproduce before it answers anybody.
 
-    The image with the surest box is taken. Its PNG is up to twice the size of the network's input; its
-    answer is computed from that PNG.
+    The image with the surest box is taken, of those that the detector does not hold to be foreign if there is one.
+    Its PNG is up to twice the size of the network's input; its answer is computed from that PNG.
 
     Returns:
         The PNG file's bytes, and what the detector finds in it.
     """
-    row = int(test.found.image[np.argmax(test.found.scores)]) if len(test.found) else 0
-    buffer = io.BytesIO()
-    side = 2 * network.preprocessing.size
-    _png(shrunk(decode(repository.image(records[row])), side), buffer)
-    png = buffer.getvalue()
+    by_score = test.found.image[np.argsort(-test.found.scores, kind="stable")].tolist()
+    surest = list(dict.fromkeys(by_score))[:CANDIDATES] or [0]
+
+    def picture(row: int) -> bytes:
+        return known_picture(repository.image(records[row]), network.preprocessing)
+
+    fit = (png for png in map(picture, surest) if familiar.judge(decode(png)).novelty <= 1)
+    png = next(fit, None) or picture(surest[0])
     found = network.find_in(preprocess(png, network.preprocessing)[np.newaxis])
     best = np.argsort(-found.scores, kind="stable")[:_KNOWN_BOXES]
     corners = tuple(_corners(each) for each in found.corners[best])
     return png, KnownBoxes(boxes=corners, scores=tuple(found.scores[best].round(5).tolist()))
-
-
-def _png(image: Image.Image, buffer: io.BytesIO) -> None:
-    image.save(buffer, "PNG", optimize=True)

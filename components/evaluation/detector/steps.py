@@ -156,7 +156,7 @@ def evaluate_detector(
         repository=repository,
         records=parts["test"],
     )
-    _write(output, model_dir, evidence, known_boxes(repository, parts["test"], test, network), familiar)
+    _write(output, model_dir, evidence, known_boxes(repository, parts["test"], test, network, familiar), familiar)
     return _metrics(evidence)
 
 
