@@ -1,6 +1,7 @@
 """The endpoint under more load than it can bear, and what that does to stopping it and to changing its models."""
 
 import base64
+import socket
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -159,3 +160,23 @@ def test_a_server_that_starts_with_a_broken_model_lives_and_says_why(
         ready = endpoint.http.get("/v2/health/ready")
     assert ready.status_code == 503
     assert {"lost": "is missing", "altered": "has digest"}[what] in ready.json()["error"]
+
+
+def test_what_is_cut_off_when_the_grace_ends_is_told_to_ask_again(
+    tmp_path: Path, serve: Any, wanted: Callable[..., WantedModel]
+) -> None:
+    write_desired(tmp_path, {MODEL: wanted("1")})
+    code = "import serving.lean as lean; lean.import_kserve(); import serving.server as server\n"
+    code += "server.GRACE_SECONDS = 1\nimport sys\nfrom serving.__main__ import main\nsys.exit(main())"
+    with serve(tmp_path, "--drain", "0", code=code) as endpoint:
+        status = endpoint.wait(lambda status: status.ready)
+        with socket.create_connection(("127.0.0.1", status.port), timeout=30) as client:
+            head = f"POST /v1/models/{MODEL}:predict HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n"
+            client.sendall(head.encode() + b"{")
+            time.sleep(0.3)
+            endpoint.process.terminate()
+            answer = b"".join(iter(lambda: client.recv(65536), b""))
+        assert answer.startswith(b"HTTP/1.1 503"), answer
+        assert b'"reason":"stopping"' in answer.replace(b" ", b"")
+        assert b"retry-after" in answer.lower()
+        assert endpoint.process.wait(60) == 0
