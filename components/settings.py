@@ -196,10 +196,19 @@ class GateSettings(Section):
     min_accuracy: Fraction = 0.5
     min_within_one_class: Fraction = 0.85
     max_missed_overgrowth: Fraction = Field(0.34, description="share of class 4 called 1 or 2")
+    min_class_recall: Fraction = Field(0.25, description="share of each class that must be called by its name")
+    max_calibration_error: Fraction = Field(0.2, description="mean gap between confidence and accuracy")
     beat_majority: bool = Field(True, description="accuracy must exceed that of always naming the commonest class")
     margin: Fraction = Field(
-        0.0, description="accuracy (a detector: F1) that a challenger may lose against the champion"
+        0.05, description="accuracy (a detector: F1) that a challenger may at most have lost against the champion"
     )
+    confidence: float = Field(0.9, ge=0.5, lt=1, description="with which it is shown to have lost no more")
+    slice_margin: Fraction = Field(0.1, description="the same within one class, or one value of a field")
+    slice_images: int = Field(40, ge=1, description="test images from which on a slice is held to that margin")
+    slice_groups: int = Field(10, ge=2, description="groups (vessels) from which on it is")
+    max_latency: float = Field(1.0, gt=0, description="seconds that one image may take on one thread")
+    max_slowdown: float = Field(3.0, gt=0, description="times the champion's latency, measured here in turn with it")
+    max_size: float = Field(500.0, gt=0, description="MB of the exported network")
     min_recall: Fraction = Field(0.5, description="share of the abnormal cells that must be found")
     max_false_discovery: Fraction = Field(0.5, description="share of the found boxes that may be false")
     min_average_precision: Fraction = Field(0.4, description="average precision at the overlap detection.iou")
@@ -438,7 +447,7 @@ class _Environment(EnvSettingsSource):
     # Read by other parts than the settings: the event file of a running step, what the endpoint's clients show it.
     NOT_SETTINGS = frozenset(
         {"MSCFLOW_EVENTS", "MSCFLOW_CONFIG", "MSCFLOW_REAL_DATA", "MSCFLOW_PYTHON"}
-        | {"MSCFLOW_TOKEN", "MSCFLOW_CA", "MSCFLOW_CERTIFICATE", "MSCFLOW_KEY"}
+        | {"MSCFLOW_ACTOR", "MSCFLOW_TOKEN", "MSCFLOW_CA", "MSCFLOW_CERTIFICATE", "MSCFLOW_KEY"}
     )
 
     def __call__(self) -> dict[str, Any]:
