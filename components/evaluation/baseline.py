@@ -20,10 +20,9 @@ from scipy import ndimage
 from components.culture import BAND_EDGES, ConfluenceClass
 from components.datasets.manifest import ImageRecord
 from components.datasets.versions import DataRepository
-from components.evaluation.gates import paired_interval
 from components.evaluation.metrics import Figure, Measured, measure, predicted_classes
 from components.evaluation.remembered import remembered
-from components.evaluation.resampling import RESAMPLES, Floats, Integers
+from components.evaluation.resampling import RESAMPLES, Floats, Integers, paired_interval
 from components.evaluation.scored import Scored
 from components.imaging import Pixels, as_picture
 

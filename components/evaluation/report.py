@@ -14,8 +14,8 @@ from components.culture import CLASSES, ConfluenceClass
 from components.evaluation import plots
 from components.evaluation.baseline import verdict as baseline_verdict
 from components.evaluation.evidence import Answer, Evidence
-from components.evaluation.gates import Verdict
 from components.evaluation.metrics import Figure
+from components.evaluation.verdict import Verdict, bound_of, figure_of
 
 TEMPLATE = "report.html.j2"
 # With fewer groups than this, the bootstrap's intervals are rough.
@@ -170,12 +170,21 @@ def page_environment(*packages: str) -> jinja2.Environment:
         lstrip_blocks=True,
     )
     environment.filters |= {"percent": _percent, "figure": _figure, "interval": _interval}
+    environment.filters |= {
+        "figure_of": lambda rule: _set(figure_of(rule)),
+        "bound_of": lambda rule: _set(bound_of(rule)),
+    }
     return environment
 
 
 def _resource(name: str, packages: Sequence[str]) -> str | None:
     found = (files(package).joinpath(name) for package in packages)
     return next((file.read_text("utf-8") for file in found if file.is_file()), None)
+
+
+def _set(figure: str) -> str:
+    """Set a figure with its unit as type is set: a true minus sign, and no break before the unit."""
+    return figure.replace("-", "\N{MINUS SIGN}").replace(" ", "\N{NARROW NO-BREAK SPACE}")
 
 
 def _percent(share: float | None, signed: bool = False) -> str:

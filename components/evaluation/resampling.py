@@ -51,3 +51,18 @@ def exact_interval(proportion: float, units: int) -> Interval:
     """
     tail = ((1 - LEVEL) / 2) ** (1 / units)
     return (tail, 1.0) if proportion == 1 else (0.0, 1 - tail)
+
+
+def paired_interval(difference: Floats, groups: Sequence[str], resamples: int, seed: int) -> Interval:
+    """Give the bootstrap interval of a mean difference between two models on the same images.
+
+    Args:
+        difference: An image's score from the one model less that from the other, shape (N,).
+        groups: The split group of each image, drawn as a whole.
+        resamples: How often to draw.
+        seed: Of the bootstrap.
+    """
+    unit = group_index(groups)
+    sums, sizes = np.bincount(unit, difference), np.bincount(unit)
+    drawn = [(chunk @ sums) / (chunk @ sizes) for chunk in draws(len(sizes), resamples, seed)]
+    return percentile_interval(np.concatenate(drawn))

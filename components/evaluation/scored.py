@@ -1,6 +1,7 @@
 """A model's answers for the images of one part of a split."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +26,8 @@ class Scored:
         logits: Shape (N, 4).
         temperature: What logits are divided by before the softmax.
         majority_class: Commonest class, 1 to 4, of the training part of the same split.
+        learnt: How many of the images the model learnt from; None where nobody can tell.
+        bundle: Folder that the model was read from; None for answers that came without a model.
     """
 
     model: str
@@ -36,6 +39,8 @@ class Scored:
     logits: Floats
     temperature: float
     majority_class: int
+    learnt: int | None = 0
+    bundle: Path | None = None
 
     def __post_init__(self) -> None:
         shapes = {len(self.paths), len(self.sha256s), len(self.groups), len(self.truth), len(self.logits)}

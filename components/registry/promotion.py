@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from components.errors import InputError, IntegrityError, RegistryError
-from components.evaluation.gates import Rule, Verdict
+from components.evaluation.verdict import Rule, Verdict
 from components.registry.versions import Alias, ModelVersion, Registry, named
 from components.settings import GateSettings
 

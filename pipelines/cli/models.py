@@ -80,11 +80,21 @@ def _show(shown: dict[str, Any]) -> None:
     )
     table(["metric", "value"], [(key, f"{value:.4g}") for key, value in shown["metrics"].items()])
     if shown["verdict"]:
-        rules = shown["verdict"]["rules"]
-        table(
-            ["rule", "figure", "bound", "passed", "note"],
-            [(rule["name"], rule["figure"], rule["bound"], rule["passed"], rule.get("note")) for rule in rules],
-        )
+        _show_rules(shown["verdict"])
+
+
+def _show_rules(record: dict[str, Any]) -> None:
+    from components.evaluation.verdict import bound_of, figure_of
+    from components.registry.promotion import as_verdict
+
+    verdict = as_verdict(record)
+    table(
+        ["rule", "figure", "bound", "verdict", "note"],
+        [
+            (rule.name, figure_of(rule), bound_of(rule), "met" if rule.passed else "NOT MET", rule.note)
+            for rule in verdict.rules
+        ],
+    )
 
 
 @models.command()

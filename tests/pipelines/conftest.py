@@ -23,6 +23,7 @@ SMALL = [
 NO_FLOORS = [
     *("--set", "gate.min_accuracy=0", "--set", "gate.min_within_one_class=0"),
     *("--set", "gate.max_missed_overgrowth=1", "--set", "gate.beat_majority=false", "--set", "gate.margin=1"),
+    *("--set", "gate.min_class_recall=0", "--set", "gate.max_calibration_error=1", "--set", "gate.slice_margin=1"),
 ]
 
 

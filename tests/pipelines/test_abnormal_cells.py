@@ -8,7 +8,10 @@ from .conftest import SMALL
 
 SMALL_DETECTOR = [*SMALL[:4], "--set", "training.image_size=64", "--set", "training.epochs=1"]
 TIMEOUT = 550
-NO_FLOORS = ["gate.min_recall=0", "gate.max_false_discovery=1", "gate.min_average_precision=0", "gate.margin=1"]
+NO_FLOORS = [
+    *("gate.min_recall=0", "gate.max_false_discovery=1", "gate.min_average_precision=0"),
+    *("gate.margin=1", "gate.slice_margin=1"),
+]
 
 
 @pytest.fixture(scope="module")

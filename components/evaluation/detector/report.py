@@ -9,8 +9,8 @@ from markupsafe import Markup
 from components.evaluation.detection import PAPER_SCORE
 from components.evaluation.detector import plots
 from components.evaluation.detector.evidence import DetectorEvidence
-from components.evaluation.gates import Verdict
 from components.evaluation.report import FEW_GROUPS, by_field, page_environment
+from components.evaluation.verdict import Verdict
 
 TEMPLATE = "detector.html.j2"
 

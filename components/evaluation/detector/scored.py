@@ -82,6 +82,8 @@ class BoxScored:
         found: The detector's boxes, down to a low score.
         threshold: Score from which on they count.
         iou: Overlap from which on a found box counts as the true one.
+        learnt: How many of the images the model learnt from; None where nobody can tell.
+        bundle: Folder that the model was read from; None for boxes that came without a model.
     """
 
     model: str
@@ -94,6 +96,8 @@ class BoxScored:
     found: Boxes
     threshold: float
     iou: float
+    learnt: int | None = 0
+    bundle: Path | None = None
 
     def __len__(self) -> int:
         return len(self.paths)

@@ -9,6 +9,7 @@ from components.evaluation.baseline import FITTED_NAME, THRESHOLDS, baselines
 from components.evaluation.evidence import Search, Trial
 from components.evaluation.gates import judge
 from components.evaluation.report import render_report, write_report
+from components.evaluation.verdict import bound_of, figure_of
 from components.settings import GateSettings
 from tests.pages import Page
 
@@ -34,7 +35,7 @@ def test_it_tells_what_a_reader_asks_for(page, evidence, verdict):
     assert verdict.passed
     for words in [
         "confluence-single-stack version 3",
-        "Passed the gate. All 5 rules are met; it was held against version 2.",
+        f"Passed the gate. All {len(verdict.rules)} rules are met; it was held against version 2.",
         "Confusion matrix",
         "ROC and precision-recall curves",
         "Test images, the worst first",
@@ -50,6 +51,13 @@ def test_it_tells_what_a_reader_asks_for(page, evidence, verdict):
         assert words in page.text, words
     right = sum(answer.truth == answer.predicted for answer in evidence.answers)
     assert f"{right} of 60" in page.text
+
+
+def test_every_rule_stands_in_the_page_with_figure_bound_verdict_and_note(page, verdict):
+    for rule in verdict.rules:
+        told = f"{rule.name[:1].upper()}{rule.name[1:]} {figure_of(rule)} {bound_of(rule)} ✓ met {rule.note}".strip()
+        # As type is set: a true minus sign, and figures that do not break before their unit.
+        assert told.replace("-", "−") in page.text.replace("\u202f", " ").replace("-", "−"), rule.name
 
 
 def test_plots_are_drawn_with_axes_that_say_what_they_are(page):

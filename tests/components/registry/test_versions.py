@@ -22,7 +22,7 @@ def registry(mlflow_uri: str, tmp_path: Path) -> Registry:
 def test_registers_a_bundle_and_gives_it_back_byte_for_byte(
     registry: Registry, bundle_of: BundleOf, model_name: str, tmp_path: Path
 ):
-    bundle = bundle_of()
+    bundle = bundle_of(split_id="5" * 64)
     version, created = registry.register(bundle)
     assert created
     assert (version.name, version.version, version.aliases) == (model_name, "1", (Alias.CHALLENGER,))

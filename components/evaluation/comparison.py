@@ -1,0 +1,193 @@
+"""What a challenger must not have lost against the champion: on the whole, and in each slice of the test images.
+
+A challenger is not worse if the lower bound of its difference to the champion lies above a margin that may be
+lost. So what is not shown is refused. Where a slice is too small to show anything, it is the other way round:
+it refuses only a challenger that it shows to be worse.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from components.evaluation.paired import Difference, Ratio, differences
+from components.evaluation.resampling import Integers
+from components.evaluation.verdict import Rule, tell, weigh
+from components.settings import GateSettings
+
+NOT_WORSE, SMALL = "not worse than the champion", "worse in no small slice"
+
+# With fewer vessels not even a loss in all of them is worth a word.
+_FEWEST_GROUPS = 4
+
+
+class Compared(NamedTuple):
+    """A figure of both models on the same images.
+
+    Attributes:
+        rule: Name of the rule about it.
+        what: Name of the figure within a sentence.
+        mine: The challenger's.
+        theirs: The champion's.
+        lower_is_better: Whether a figure that rises is a loss.
+    """
+
+    rule: str
+    what: str
+    mine: Ratio
+    theirs: Ratio
+    lower_is_better: bool = False
+
+
+class Slice(NamedTuple):
+    """The test images that share one value of one field."""
+
+    field: str
+    value: str
+    rows: Integers
+
+    def __str__(self) -> str:
+        return f"{self.field} {self.value}"
+
+
+def compare(
+    figures: Sequence[Compared],
+    slices: Mapping[str, Sequence[str]],
+    groups: Sequence[str],
+    settings: GateSettings,
+    note: str = "",
+) -> list[Rule]:
+    """Give the rules on what a challenger may have lost.
+
+    Args:
+        figures: What is compared on all images; the first one in the slices, too.
+        slices: By field, each image's value; '' where unknown.
+        groups: The split group of each image.
+        settings: Margins, confidence, and which slices are large enough.
+        note: What a reader must know of every comparison.
+    """
+    pairs = [(each.mine, each.theirs) for each in figures]
+    whole = differences(pairs, groups, settings)
+    rules = [_whole(one, apart, settings, note) for one, apart in zip(figures, whole, strict=True)]
+    found = slices_of(slices, groups)
+    large = [each for each in found if _is_large(each, groups, settings)]
+    small = [each for each in found if not _is_large(each, groups, settings)]
+    return [*rules, *_large(figures[0], large, groups, settings), *_small(figures[0], small, groups, settings)]
+
+
+def no_champion() -> Rule:
+    """Give the rule that stands where there is nothing to be compared with."""
+    note = "there is no champion yet"
+    return Rule(name=NOT_WORSE, figure=None, bound=None, relation=">=", passed=True, note=note, unit="points")
+
+
+def slices_of(slices: Mapping[str, Sequence[str]], groups: Sequence[str]) -> list[Slice]:
+    """Give the slices that can be looked at: of known value, of some groups, none of them the whole, each once."""
+    found, seen = [], set()
+    for field, values in slices.items():
+        for value in sorted(set(values) - {""}):
+            rows = np.flatnonzero(np.asarray(values) == value)
+            few = len({groups[row] for row in rows.tolist()}) < _FEWEST_GROUPS
+            if few or len(rows) == len(values) or rows.tobytes() in seen:
+                continue
+            seen.add(rows.tobytes())
+            found.append(Slice(field, value, rows))
+    return found
+
+
+def _is_large(each: Slice, groups: Sequence[str], settings: GateSettings) -> bool:
+    vessels = len({groups[row] for row in each.rows.tolist()})
+    return len(each.rows) >= settings.slice_images and vessels >= settings.slice_groups
+
+
+def _whole(one: Compared, apart: Difference, settings: GateSettings, note: str) -> Rule:
+    told = _told(apart, settings.confidence, one.lower_is_better)
+    return _rule(one, one.rule, apart, settings.margin, "; ".join(filter(None, (told, note))), "the champion's")
+
+
+def _rule(one: Compared, name: str, apart: Difference, margin: float, note: str, whose: str) -> Rule:
+    bound = apart.high if one.lower_is_better else apart.low
+    side = "above" if one.lower_is_better else "below"
+    return weigh(
+        name,
+        bound,
+        "<=" if one.lower_is_better else ">=",
+        margin if one.lower_is_better else 0.0 - margin,
+        refusal=f"{_capital(one.what)} may lie {{figure}} {side} {whose}, where {{bound}} are allowed ({note}).",
+        unknown=_unknown(one, apart),
+        free=margin == 1,
+        note=note,
+        unit="points",
+    )
+
+
+def _large(one: Compared, slices: Sequence[Slice], groups: Sequence[str], settings: GateSettings) -> list[Rule]:
+    rules = []
+    for each, apart in zip(slices, _within(one, slices, groups, settings, settings.confidence), strict=True):
+        note = f"{_told(apart, settings.confidence, one.lower_is_better)}, {apart.n} images"
+        whose = f"the champion's where {each.field} is {each.value}"
+        rules.append(_rule(one, f"not worse in {each}", apart, settings.slice_margin, note, whose))
+    return rules
+
+
+def _small(one: Compared, slices: Sequence[Slice], groups: Sequence[str], settings: GateSettings) -> list[Rule]:
+    """Give the one rule on all slices that are too small for a margin, their number allowed for."""
+    if not slices:
+        return []
+    confidence = 1 - (1 - settings.confidence) / len(slices)
+    found = _within(one, slices, groups, settings, confidence)
+    known = [(apart.high, place) for place, apart in enumerate(found) if apart.high is not None]
+    if not known:
+        return []
+    high, place = min(known)
+    each, apart = slices[place], found[place]
+    seen = f"in {each} the difference is {_points(apart.value)} in {apart.n} images of {apart.groups} groups"
+    rule = weigh(
+        SMALL,
+        high,
+        ">=",
+        0.0,
+        refusal=f"{_capital(one.what)} is at least {{figure}} below the champion's where {each.field} is {each.value} "
+        f"({_points(apart.value)} in {apart.n} images of {apart.groups} groups).",
+        free=settings.slice_margin == 1,
+        note=f"of {len(slices)} slices the worst: {seen}, at most {_points(high)} with {confidence:.1%} confidence",
+        unit="points",
+    )
+    return [rule]
+
+
+def _within(
+    one: Compared, slices: Sequence[Slice], groups: Sequence[str], settings: GateSettings, confidence: float
+) -> list[Difference]:
+    if not slices:
+        return []
+    pairs = []
+    for each in slices:
+        inside = np.zeros(len(groups))
+        inside[each.rows] = 1
+        pairs.append(tuple(Ratio(*(part * inside for part in ratio)) for ratio in (one.mine, one.theirs)))
+    return differences([(mine, theirs) for mine, theirs in pairs], groups, settings, confidence)
+
+
+def _told(apart: Difference, confidence: float, lower_is_better: bool) -> str:
+    if apart.value is None:
+        return ""
+    side = "upper" if lower_is_better else "lower"
+    return (
+        f"difference {_points(apart.value)}; this is its {side} bound with {confidence:.0%} confidence "
+        f"over {apart.groups} groups"
+    )
+
+
+def _unknown(one: Compared, apart: Difference) -> str:
+    if apart.value is None:
+        return f"no test image has a say in {one.what}; add such images"
+    return "the test images come from one group, which says nothing of others; add vessels to the test part"
+
+
+def _points(value: float | None) -> str:
+    return "unknown" if value is None else tell(value, "points")
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
