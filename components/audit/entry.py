@@ -65,7 +65,7 @@ class Entry(Deed, frozen=True, forbid_unknown_fields=True, kw_only=True):
     @property
     def intact(self) -> bool:
         """Whether the seal is that of the content."""
-        return self.digest == _seal(self)
+        return self.digest == seal(self)
 
 
 def deed(action: str, subject: str, *, actor: str, reason: str = "", details: Mapping[str, Any] | None = None) -> Deed:
@@ -84,7 +84,7 @@ def sealed(told: Deed, before: Entry | None) -> Entry:
         environment=environment(),
         before=None if before is None else before.digest,
     )
-    return msgspec.structs.replace(entry, digest=_seal(entry))
+    return msgspec.structs.replace(entry, digest=seal(entry))
 
 
 def encode(entry: Entry) -> bytes:
@@ -124,5 +124,6 @@ def this_actor() -> str:
     return given or f"{getpass.getuser()}@{socket.gethostname()}"
 
 
-def _seal(entry: Entry) -> str:
+def seal(entry: Entry) -> str:
+    """Give the digest that an entry must have."""
     return hashlib.sha256(msgspec.json.encode(msgspec.structs.replace(entry, digest=""), order="sorted")).hexdigest()
