@@ -1,4 +1,4 @@
-"""Running the training pipeline on this machine with ``kfp.local``.
+"""Running the pipelines on this machine with ``kfp.local``.
 
 ``kfp.local`` runs each step in a process of its own and prints everything that the steps print. Here
 that goes to the run's log file, while the steps' own events (``components.events``) tell the observer
@@ -8,22 +8,19 @@ what happens and, at the end, what came of it.
 import contextlib
 import hashlib
 import json
-import logging
-import os
 import secrets
-import shutil
-import threading
 import time
-import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from components.errors import MscflowError, StorageError
-from components.events import EVENTS_VARIABLE, Observer
+from components.events import Observer
 from components.settings import Settings
+from pipelines.arguments import pipeline_arguments, retrain_arguments
+from pipelines.surroundings import environment, interruptible, logged, observed, quiet
 
 Event = dict[str, Any]
 
@@ -38,7 +35,14 @@ class StepFailed(MscflowError):
 
 @dataclass
 class PipelineRun:
-    """What came of one run of the pipeline."""
+    """What came of one run of a pipeline.
+
+    Attributes:
+        folder: Of the run, with its events and its log.
+        results: Of each step that ran, or whose result was there already.
+        seconds: Of each of them, and ``total``.
+        cached: Those whose result was there already.
+    """
 
     folder: Path
     results: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -58,17 +62,74 @@ def run_train_pipeline(settings: Settings, source: str, observe: Observer) -> Pi
         StepFailed: with the failing step's own message and exit code.
         KeyboardInterrupt: after Ctrl-C, once the step in work has been stopped.
     """
+
+    def compose() -> dict[str, Any]:
+        from pipelines.train import train_pipeline
+
+        return dict(train_pipeline(**pipeline_arguments(settings, source)).outputs)
+
+    return _run(settings, {"source": source}, compose, observe)
+
+
+def run_retrain_pipeline(
+    settings: Settings, watched: str, batch: str, lineage: str, owner: str, observe: Observer
+) -> PipelineRun:
+    """Run the retraining pipeline in this machine's environment: on one batch, or on none if there is nothing new.
+
+    A batch whose run failed is concluded as failed, in the ledger and in the audit log, before the error is
+    raised; one whose run was interrupted or killed is not, and is taken over once its lease has run out.
+
+    Args:
+        settings: All settings of the run.
+        watched: Folder or ``s3://`` prefix whose sub-folders are batches; empty where ``batch`` is given.
+        batch: Folder or ``s3://`` prefix of one batch; empty for the oldest that nobody has worked on.
+        lineage: That the batch is added to.
+        owner: Who works on it, for the ledger and the audit log.
+        observe: Called, from another thread, with each event of each step.
+
+    Returns:
+        The results by step (``pipelines.steps.RETRAIN_STEPS``); ``poll`` alone where nothing was found.
+
+    Raises:
+        StepFailed: with the failing step's own message and exit code.
+        KeyboardInterrupt: after Ctrl-C, once the step in work has been stopped.
+    """
+
+    def compose() -> dict[str, Any]:
+        from pipelines.retrain import retrain_pipeline
+
+        retrain_pipeline(**retrain_arguments(settings, watched, batch, lineage, owner))
+        return {}
+
+    def fail(run: PipelineRun, error: MscflowError) -> None:
+        _conclude_failed(settings, lineage, owner, run.folder / "events.jsonl", error)
+
+    run = _run(settings, {"watched": watched, "batch": batch, "lineage": lineage}, compose, observe, fail)
+    _fill(run, run.results.get("conclude", {}).pop("steps", {}))
+    return run
+
+
+def _run(
+    settings: Settings,
+    about: Mapping[str, str],
+    compose: Callable[[], dict[str, Any]],
+    observe: Observer,
+    fail: Callable[[PipelineRun, MscflowError], None] = lambda _run, _error: None,
+) -> PipelineRun:
     started = time.perf_counter()
     run = PipelineRun(_new_folder(settings.home))
     events = run.folder / "events.jsonl"
     events.touch()
     log = run.folder / "log.txt"
-    with _logged(log), _environment(settings, run, source), _observed(events, observe), _interruptible():
+    with logged(log), environment(settings, run.folder, about), observed(events, observe), interruptible():
         try:
-            outputs = _run_kfp(settings, source, run.folder)
+            outputs = _run_kfp(settings, compose, run.folder)
         except RuntimeError as error:
-            raise _failure(events, run.folder) from error
-    _collect(run, events, outputs)
+            failure = _failure(events, run.folder)
+            fail(run, failure)
+            raise failure from error
+    _collect(run, events)
+    _fill(run, outputs)
     run.seconds["total"] = round(time.perf_counter() - started, 3)
     return run
 
@@ -83,94 +144,8 @@ def _new_folder(home: Path) -> Path:
     return folder
 
 
-@contextlib.contextmanager
-def _environment(settings: Settings, run: PipelineRun, source: str) -> Iterator[None]:
-    """Give the steps' processes what they need to know, and end the tracked run whatever happens."""
-    from components import tracking
-
-    uri = settings.mlflow_uri
-    parameters = {"source": source, "preset": settings.preset, "backbone": settings.training.backbone}
-    tags = {"mscflow.run": run.folder.name, "mscflow.modality": settings.modality}
-    run_id = tracking.start_parent(uri, "mscflow", run.folder.name, parameters, tags)
-    changes = {
-        "MSCFLOW_HOME": str(settings.home),
-        "MSCFLOW_TRACKING_URI": uri,
-        EVENTS_VARIABLE: str(run.folder / "events.jsonl"),
-        "MLFLOW_RUN_ID": run_id,
-        "TMPDIR": str(run.folder / "tmp"),  # kfp leaves a folder behind for each task
-        # OpenMP's threads spin while they wait for each other; where anything else wants the cores, a fit
-        # that spins for long takes three to ten times as long.
-        "GOMP_SPINCOUNT": os.environ.get("GOMP_SPINCOUNT", "1000"),
-    }
-    before = {name: os.environ.get(name) for name in changes}
-    os.environ.update(changes)
-    try:
-        yield
-    except BaseException as error:
-        # What ended the run matters more than a tracking server that cannot be told.
-        with contextlib.suppress(MscflowError):
-            tracking.end_parent(uri, run_id, "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
-        raise
-    else:
-        tracking.end_parent(uri, run_id, "FINISHED")
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
-        shutil.rmtree(run.folder / "tmp", ignore_errors=True)
-
-
-@contextlib.contextmanager
-def _observed(events: Path, observe: Observer) -> Iterator[None]:
-    """Pass each event on to the observer as it is written."""
-    done = threading.Event()
-
-    def follow() -> None:
-        with events.open(encoding="utf-8") as file:
-            pending = ""
-            while True:
-                finished = done.is_set()  # asked first, so that nothing written before it is missed
-                pending += file.read()
-                *lines, pending = pending.split("\n")
-                for line in lines:
-                    observe(json.loads(line))
-                if finished:
-                    return
-                done.wait(0.1)
-
-    thread = threading.Thread(target=follow, name="events", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        done.set()
-        thread.join(timeout=5)
-
-
-@contextlib.contextmanager
-def _interruptible() -> Iterator[None]:
-    """Stop the step in work when this process is interrupted, also where only this process was signalled."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        import psutil
-
-        # The endpoint that a deploy step starts has a session of its own and lives on.
-        mine = [child for child in psutil.Process().children(recursive=True) if os.getsid(child.pid) == os.getsid(0)]
-        for child in mine:
-            child.terminate()
-        _, alive = psutil.wait_procs(mine, timeout=5)
-        for child in alive:
-            child.kill()
-        raise
-
-
-def _run_kfp(settings: Settings, source: str, folder: Path) -> dict[str, Any]:
+def _run_kfp(settings: Settings, compose: Callable[[], dict[str, Any]], folder: Path) -> dict[str, Any]:
     from kfp import local
-
-    from pipelines.train import train_pipeline
 
     local.init(
         runner=local.SubprocessRunner(use_venv=False),
@@ -180,49 +155,8 @@ def _run_kfp(settings: Settings, source: str, folder: Path) -> dict[str, Any]:
         # Steps are cached by their inputs; other code is another cache.
         cache_root=str(settings.home / "cache" / "steps" / _code_digest()),
     )
-    with (folder / "log.txt").open("a", encoding="utf-8", buffering=1) as log, _quiet(log):
-        task = train_pipeline(**pipeline_arguments(settings, source))
-        return dict(task.outputs)
-
-
-@contextlib.contextmanager
-def _logged(path: Path) -> Iterator[None]:
-    """Send what libraries log, from the first word to the last, to a file instead of the terminal."""
-    root = logging.getLogger()
-    before = root.handlers[:]
-    handler = logging.FileHandler(path, encoding="utf-8")
-    root.handlers[:] = [handler]
-    try:
-        yield
-    finally:
-        root.handlers[:] = before
-        handler.close()
-
-
-@contextlib.contextmanager
-def _quiet(log: TextIO) -> Iterator[None]:
-    with contextlib.redirect_stdout(log), contextlib.redirect_stderr(log), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
-
-
-def pipeline_arguments(settings: Settings, source: str) -> dict[str, Any]:
-    """Give the pipeline's parameters: the settings' sections, each as plain data."""
-    plain = settings.model_dump(mode="json", exclude_none=True)  # KFP knows no null
-    return {
-        "source": source,
-        "store": settings.store_uri,
-        "task": str(settings.task),
-        "modality": str(settings.modality),
-        "data": plain["data"],
-        "splitting": plain["split"],
-        "searching": plain["search"],
-        "training": plain["training"],
-        "detection": plain["detection"],
-        "evaluating": plain["evaluation"],
-        "gate": plain["gate"],
-        "serving": plain["serving"],
-    }
+    with (folder / "log.txt").open("a", encoding="utf-8", buffering=1) as log, quiet(log):
+        return compose()
 
 
 def _code_digest() -> str:
@@ -254,13 +188,28 @@ def _failure(events: Path, folder: Path) -> MscflowError:
     return StepFailed(f"step '{step}' ended without a word (killed, or out of memory?); log: {folder / 'log.txt'}", 1)
 
 
-def _collect(run: PipelineRun, events: Path, outputs: dict[str, Any]) -> None:
+def _conclude_failed(settings: Settings, lineage: str, owner: str, events: Path, error: MscflowError) -> None:
+    from components.batches.outcome import conclude_failed
+
+    finished = {event["step"]: event["result"] for event in _read(events) if event["event"] == "finished"}
+    polled = finished.get("poll", {})
+    if not polled.get("found"):
+        return
+    # What failed the run matters more than a store that cannot be told; the lease then runs out by itself.
+    with contextlib.suppress(MscflowError):
+        conclude_failed(settings.store_uri, lineage, polled["batch"], polled["id"], owner, str(error), error.exit_code)
+
+
+def _collect(run: PipelineRun, events: Path) -> None:
     for event in _read(events):
         if event["event"] == "finished":
             run.results[event["step"]] = event["result"]
             run.seconds[event["step"]] = event["seconds"]
-    # A step without an event did not run: its result comes from the cache.
-    for name, result in outputs.items():
+
+
+def _fill(run: PipelineRun, results: Mapping[str, dict[str, Any]]) -> None:
+    """Add the results of steps without an event: they did not run, their results come from the cache."""
+    for name, result in results.items():
         if name not in run.results:
             run.results[name] = result
             run.seconds[name] = 0.0

@@ -1,4 +1,4 @@
-"""The steps of the training pipeline, in the order in which they run; kfp is not needed to name them."""
+"""The steps of the pipelines, in the order in which they run; kfp is not needed to name them."""
 
 STEPS = (
     "snapshot",
@@ -11,4 +11,22 @@ STEPS = (
     "promote",
     "deploy",
     "verify",
+)
+
+RETRAIN_STEPS = (
+    "poll",
+    "intake",
+    "screen",
+    "admit",
+    "validate",
+    "split",
+    "champion",
+    "search",
+    "train",
+    "evaluate",
+    "register",
+    "promote",
+    "deploy",
+    "verify",
+    "conclude",
 )

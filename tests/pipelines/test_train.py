@@ -7,7 +7,7 @@ import yaml
 
 from components.settings import load_settings
 from pipelines.compile import compile_train
-from pipelines.local import pipeline_arguments
+from pipelines.arguments import pipeline_arguments
 from pipelines.steps import STEPS
 from pipelines.train import train_pipeline
 

@@ -1,0 +1,132 @@
+"""What is done with a batch, as KFP components; the work is in ``components.batches`` and ``components.datasets``."""
+
+from typing import NamedTuple
+
+from kfp import dsl
+
+from components.images import CONTROL
+
+
+@dsl.component(base_image=CONTROL, install_kfp_package=False)
+def poll(watched: str, batch: str, store: str, lineage: str, owner: str, lease: float) -> NamedTuple(
+    "Outputs", [("found", bool), ("name", str), ("batch_id", str), ("uri", str), ("result", dict)]
+):
+    """Claim the oldest complete batch that nobody has worked on, or the one that is named."""
+    from components.batches import steps
+    from components.events import step
+    from components.settings import load_settings
+
+    with step("poll") as report:
+        result = steps.poll(watched, batch or None, store, lineage, load_settings().home, owner, lease)
+        report(result)
+    # KFP knows no null.
+    named = (result.get(key) or "" for key in ("batch", "id", "uri"))
+    return result["found"], *named, {key: value for key, value in result.items() if value is not None}
+
+
+@dsl.component(base_image=CONTROL, install_kfp_package=False)
+def intake(uri: str, name: str, store: str, lineage: str, modality: str, settings: dict) -> NamedTuple(
+    "Outputs", [("batch_version", str), ("result", dict)]
+):
+    """Take the batch in as a data version of its own; nothing of the lineage moves."""
+    from components.batches.intake import intake as take_in
+    from components.culture import Modality
+    from components.events import step
+    from components.settings import DataSettings, load_settings
+
+    with step("intake") as report:
+        limits = DataSettings.model_validate(settings)
+        result = take_in(uri, name, store, lineage, Modality(modality), limits, load_settings().home)
+        report(result)
+    return result["batch_version"], result
+
+
+@dsl.component(base_image=CONTROL, install_kfp_package=False)
+def admit(
+    store: str,
+    admissible: str,
+    lineage: str,
+    name: str,
+    batch_id: str,
+    task: str,
+    data: dict,
+    splitting: dict,
+    detection: dict,
+) -> NamedTuple(
+    "Outputs",
+    [
+        ("data_version", str),
+        ("split_id", str),
+        ("lineage", str),
+        ("quarantined", str),
+        ("admitted", dict),
+        ("validated", dict),
+        ("divided", dict),
+    ],
+):
+    """Add what was admitted to the lineage, validate the whole, and divide it: three short steps, one process."""
+    import json
+
+    from components.batches.intake import admit as take_up
+    from components.culture import Task
+    from components.datasets import steps
+    from components.events import step
+    from components.settings import DataSettings, DetectionSettings, SplitSettings, load_settings
+
+    home = load_settings().home
+    with step("admit") as report:
+        admitted = take_up(store, admissible, lineage, name, batch_id, home)
+        report(admitted)
+    with step("validate") as report:
+        validated = steps.validate(store, admitted["data_version"], DataSettings.model_validate(data), home)
+        report(validated)
+    with step("split") as report:
+        positive = DetectionSettings.model_validate(detection).positive if task == Task.ABNORMAL_CELLS else None
+        settings = SplitSettings.model_validate(splitting)
+        divided = steps.split(store, validated["data_version"], lineage, settings, positive)
+        report(divided)
+    # As text: numbers in a dictionary come back from the cache as other types, and would miss it downstream.
+    quarantined = json.dumps(validated["quarantined"], sort_keys=True)
+    return (
+        validated["data_version"], divided["split_id"], divided["lineage"], quarantined, admitted, validated, divided
+    )  # fmt: skip
+
+
+@dsl.component(base_image=CONTROL, install_kfp_package=False)
+def conclude(
+    store: str,
+    lineage: str,
+    name: str,
+    batch_id: str,
+    owner: str,
+    poll: dict = {},  # noqa: B006  KFP takes defaults from the signature, and never changes them
+    intake: dict = {},  # noqa: B006
+    screen: dict = {},  # noqa: B006
+    admit: dict = {},  # noqa: B006
+    validate: dict = {},  # noqa: B006
+    split: dict = {},  # noqa: B006
+    champion: dict = {},  # noqa: B006
+    search: dict = {},  # noqa: B006
+    train: dict = {},  # noqa: B006
+    evaluate: dict = {},  # noqa: B006
+    register: dict = {},  # noqa: B006
+    promote: dict = {},  # noqa: B006
+    deploy: dict = {},  # noqa: B006
+    verify: dict = {},  # noqa: B006
+) -> NamedTuple("Outputs", [("result", dict)]):
+    """Write down what came of the batch, in the ledger and in the audit log; the others are the steps' results."""
+    from components.batches.outcome import conclude as write_down
+    from components.events import step
+    from components.settings import load_settings
+
+    with step("conclude") as report:
+        given = {
+            "poll": poll, "intake": intake, "screen": screen, "admit": admit, "validate": validate, "split": split,
+            "champion": champion, "search": search, "train": train, "evaluate": evaluate, "register": register,
+            "promote": promote, "deploy": deploy, "verify": verify,
+        }  # fmt: skip
+        results = {step_name: result for step_name, result in given.items() if result}
+        result = write_down(store, lineage, name, batch_id, owner, results, load_settings().home)
+        # What steps gave that came from a cache: those have no event of their own.
+        report({**result, "steps": results})
+    return (result,)

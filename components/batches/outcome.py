@@ -1,0 +1,89 @@
+"""What came of a batch: said in one word, and written into the ledger and the audit log."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from components.audit.log import AuditLog
+from components.batches import steps
+from components.provenance import code_version
+from components.storage import open_store
+from components.tracking import RUN_ID_VARIABLE
+
+Results = Mapping[str, Mapping[str, Any]]
+
+RELEASED, REFUSED, WAITING, FAILED = "released", "refused", "waiting for approval", "failed"
+
+
+def outcome(results: Results) -> dict[str, Any]:
+    """Say what came of a batch, from the results of those steps that ran.
+
+    Returns:
+        ``ended`` (released, refused, waiting for approval, or the screening's stopped or queued), ``reasons``, and
+        what is known of: ``images``, ``drifted``, ``data_version``, ``split_id``, ``start`` (of the training),
+        ``model``, ``version``, ``digest``, ``url``.
+    """
+    screened, promoted = results.get("screen", {}), results.get("promote", {})
+    drift = screened.get("drift") or {}
+    named = {
+        "images": results.get("intake", {}).get("images"),
+        "drifted": drift.get("drifted"),
+        "data_version": results.get("validate", {}).get("data_version"),
+        "split_id": results.get("split", {}).get("split_id"),
+        "start": results.get("train", {}).get("start"),
+        "model": results.get("register", {}).get("name"),
+        "version": results.get("register", {}).get("version"),
+        "digest": results.get("register", {}).get("digest"),
+        "url": results.get("deploy", {}).get("url"),
+    }
+    told = (promoted or screened).get("reasons", [])
+    known = {key: value for key, value in named.items() if value is not None}
+    return {"ended": _ended(screened, promoted, results), "reasons": list(told), **known}
+
+
+def conclude(
+    store_uri: str, lineage: str, name: str, batch_id: str, owner: str, results: Results, home: Path
+) -> dict[str, Any]:
+    """Write down what came of a batch; first in the audit log, so that a batch is done only once it is told.
+
+    Returns:
+        See ``outcome``.
+
+    Raises:
+        StorageError: if the store cannot be written.
+        ConflictError: if the batch has gone to another owner meanwhile.
+    """
+    came = outcome(results)
+    _tell("run.finished", store_uri, lineage, name, owner, {**came, "batch_id": batch_id})
+    steps.conclude(store_uri, lineage, batch_id, owner, came, None)
+    return came
+
+
+def conclude_failed(
+    store_uri: str, lineage: str, name: str, batch_id: str, owner: str, failure: str, exit_code: int
+) -> dict[str, Any]:
+    """Write down that the run on a batch failed, with the exit code that tells bad input (2) from other failures.
+
+    Raises:
+        StorageError: if the store cannot be written.
+        ConflictError: if the batch has gone to another owner meanwhile.
+    """
+    came = {"ended": FAILED, "reasons": [failure], "exit_code": exit_code}
+    _tell("run.failed", store_uri, lineage, name, owner, {**came, "batch_id": batch_id})
+    steps.conclude(store_uri, lineage, batch_id, owner, came, failure)
+    return came
+
+
+def _ended(screened: Mapping[str, Any], promoted: Mapping[str, Any], results: Results) -> str:
+    if not promoted:
+        return str(screened.get("verdict", "nothing"))
+    if "deploy" in results:
+        return RELEASED
+    return WAITING if promoted.get("passed") else REFUSED
+
+
+def _tell(action: str, store_uri: str, lineage: str, name: str, owner: str, details: dict[str, Any]) -> None:
+    about = {**details, "code_version": code_version(), "run_id": os.environ.get(RUN_ID_VARIABLE, "")}
+    log = AuditLog(open_store(store_uri))
+    log.append(action, f"{lineage}/{name}", actor=owner, reason="; ".join(details["reasons"]), details=about)

@@ -1,0 +1,50 @@
+"""What the pipelines are given: the settings' sections, each as plain data."""
+
+from typing import Any
+
+from components.culture import ABNORMAL_MODEL, Task
+from components.settings import Settings
+
+
+def pipeline_arguments(settings: Settings, source: str) -> dict[str, Any]:
+    """Give the parameters of the training pipeline."""
+    return {"source": source, **_shared(settings)}
+
+
+def retrain_arguments(settings: Settings, watched: str, batch: str, lineage: str, owner: str) -> dict[str, Any]:
+    """Give the parameters of the retraining pipeline; see ``pipelines.local.run_retrain_pipeline``."""
+    plain = settings.model_dump(mode="json", exclude_none=True)
+    return {
+        "watched": watched,
+        "batch": batch,
+        "lineage": lineage,
+        "owner": owner,
+        "lease": settings.watch.lease,
+        "model_name": model_name(settings),
+        **_shared(settings),
+        "screening": plain["screening"],
+        "drift": plain["drift"],
+        "retraining": plain["retrain"],
+    }
+
+
+def model_name(settings: Settings) -> str:
+    """Name the registered model that a run with these settings makes versions of."""
+    return ABNORMAL_MODEL if settings.task == Task.ABNORMAL_CELLS else settings.modality.model_name
+
+
+def _shared(settings: Settings) -> dict[str, Any]:
+    plain = settings.model_dump(mode="json", exclude_none=True)  # KFP knows no null
+    return {
+        "store": settings.store_uri,
+        "task": str(settings.task),
+        "modality": str(settings.modality),
+        "data": plain["data"],
+        "splitting": plain["split"],
+        "searching": plain["search"],
+        "training": plain["training"],
+        "detection": plain["detection"],
+        "evaluating": plain["evaluation"],
+        "gate": plain["gate"],
+        "serving": plain["serving"],
+    }

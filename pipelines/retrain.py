@@ -1,0 +1,356 @@
+"""The retraining pipeline: from a new batch of images to a model that serves, if it is fit to.
+
+It polls first and ends there when nothing is new, so that a recurring run is all that a cluster needs. The same
+definition runs on one machine (``kfp.local``) and on Kubeflow Pipelines.
+
+A condition sits in a pipeline of its own and looks at that pipeline's inputs: ``kfp.local`` skips, without a word,
+one that looks at a named output of a task beside it. Nothing leads out of a condition either, so each way to the end
+has its own ``conclude``, which is given the results of the steps before it.
+"""
+
+from kfp import dsl
+
+from components.batches.component import admit, conclude, intake, poll
+from components.deployment.component import deploy, verify
+from components.evaluation.component import evaluate
+from components.registry.component import champion, promote, register
+from components.screening.component import screen
+from components.training.component import train
+from components.tuning.component import search
+
+
+@dsl.pipeline(name="rollout")
+def roll_out(
+    passed: bool,
+    store: str,
+    lineage: str,
+    batch: str,
+    batch_id: str,
+    owner: str,
+    serving: dict,
+    name: str,
+    version: str,
+    polled: dict,
+    taken: dict,
+    screened: dict,
+    admitted: dict,
+    validated: dict,
+    divided: dict,
+    led: dict,
+    searched: dict,
+    trained: dict,
+    evaluated: dict,
+    registered: dict,
+    promoted: dict,
+) -> None:
+    """Deploy a version that was released, and conclude; conclude alone where it was not."""
+    with dsl.If(passed == True):  # noqa: E712  KFP builds its condition from this comparison
+        deployed = deploy(name=name, version=version, settings=serving)
+        deployed.set_caching_options(False)
+        verified = verify(url=deployed.outputs["url"], name=name, deployed=deployed.outputs["result"])
+        verified.set_caching_options(False)
+        released = conclude(
+            store=store,
+            lineage=lineage,
+            name=batch,
+            batch_id=batch_id,
+            owner=owner,
+            poll=polled,
+            intake=taken,
+            screen=screened,
+            admit=admitted,
+            validate=validated,
+            split=divided,
+            champion=led,
+            search=searched,
+            train=trained,
+            evaluate=evaluated,
+            register=registered,
+            promote=promoted,
+            deploy=deployed.outputs["result"],
+            verify=verified.outputs["result"],
+        )
+        released.set_caching_options(False)
+    with dsl.If(passed == False):  # noqa: E712
+        kept = conclude(
+            store=store,
+            lineage=lineage,
+            name=batch,
+            batch_id=batch_id,
+            owner=owner,
+            poll=polled,
+            intake=taken,
+            screen=screened,
+            admit=admitted,
+            validate=validated,
+            split=divided,
+            champion=led,
+            search=searched,
+            train=trained,
+            evaluate=evaluated,
+            register=registered,
+            promote=promoted,
+        )
+        kept.set_caching_options(False)
+
+
+@dsl.pipeline(name="learn")
+def learn(
+    verdict: str,
+    admissible: str,
+    store: str,
+    lineage: str,
+    batch: str,
+    batch_id: str,
+    owner: str,
+    task: str,
+    modality: str,
+    model_name: str,
+    data: dict,
+    splitting: dict,
+    searching: dict,
+    training: dict,
+    detection: dict,
+    evaluating: dict,
+    gate: dict,
+    serving: dict,
+    retraining: dict,
+    polled: dict,
+    taken: dict,
+    screened: dict,
+) -> None:
+    """Learn from a batch that was admitted and judge what was learnt; conclude where it was not admitted."""
+    with dsl.If(verdict != "admitted"):
+        left = conclude(
+            store=store,
+            lineage=lineage,
+            name=batch,
+            batch_id=batch_id,
+            owner=owner,
+            poll=polled,
+            intake=taken,
+            screen=screened,
+        )
+        left.set_caching_options(False)
+    with dsl.If(verdict == "admitted"):
+        admitted = admit(
+            store=store,
+            admissible=admissible,
+            lineage=lineage,
+            name=batch,
+            batch_id=batch_id,
+            task=task,
+            data=data,
+            splitting=splitting,
+            detection=detection,
+        )
+        admitted.set_caching_options(False)  # it moves the lineage, and its frozen sides
+        led = champion(name=model_name)
+        led.set_caching_options(False)
+        led.after(admitted)
+        found = search(
+            store=store,
+            split_id=admitted.outputs["split_id"],
+            settings=searching,
+            training=training,
+            champion=led.outputs["digest"],
+            retraining=retraining,
+        )
+        fitted = train(
+            store=store,
+            split_id=admitted.outputs["split_id"],
+            modality=modality,
+            learning_rate=found.outputs["learning_rate"],
+            task=task,
+            settings=training,
+            detection=detection,
+            champion=led.outputs["digest"],
+            retraining=retraining,
+        )
+        evaluated = evaluate(
+            store=store,
+            data_version=admitted.outputs["data_version"],
+            split_id=admitted.outputs["split_id"],
+            lineage=admitted.outputs["lineage"],
+            task=task,
+            modality=modality,
+            quarantined=admitted.outputs["quarantined"],
+            settings=evaluating,
+            model=fitted.outputs["model"],
+            trials=found.outputs["trials"],
+        )
+        registered = register(candidate=evaluated.outputs["candidate"])
+        registered.set_caching_options(False)
+        promoted = promote(
+            store=store,
+            split_id=admitted.outputs["split_id"],
+            name=registered.outputs["name"],
+            version=registered.outputs["version"],
+            settings=gate,
+        )
+        promoted.set_caching_options(False)
+        ended = roll_out(
+            passed=promoted.outputs["passed"],
+            store=store,
+            lineage=lineage,
+            batch=batch,
+            batch_id=batch_id,
+            owner=owner,
+            serving=serving,
+            name=registered.outputs["name"],
+            version=registered.outputs["version"],
+            polled=polled,
+            taken=taken,
+            screened=screened,
+            admitted=admitted.outputs["admitted"],
+            validated=admitted.outputs["validated"],
+            divided=admitted.outputs["divided"],
+            led=led.outputs["result"],
+            searched=found.outputs["result"],
+            trained=fitted.outputs["result"],
+            evaluated=evaluated.outputs["result"],
+            registered=registered.outputs["result"],
+            promoted=promoted.outputs["result"],
+        )
+        ended.set_caching_options(False)
+
+
+@dsl.pipeline(name="work")
+def work(
+    found: bool,
+    batch: str,
+    batch_id: str,
+    uri: str,
+    store: str,
+    lineage: str,
+    owner: str,
+    task: str,
+    modality: str,
+    model_name: str,
+    data: dict,
+    splitting: dict,
+    searching: dict,
+    training: dict,
+    detection: dict,
+    evaluating: dict,
+    gate: dict,
+    serving: dict,
+    screening: dict,
+    drift: dict,
+    retraining: dict,
+    polled: dict,
+) -> None:
+    """Take a batch in, screen it, and go on as its screening says; nothing where there is no batch."""
+    with dsl.If(found == True):  # noqa: E712
+        taken = intake(uri=uri, name=batch, store=store, lineage=lineage, modality=modality, settings=data)
+        taken.set_caching_options(False)
+        screened = screen(
+            store=store,
+            batch_version=taken.outputs["batch_version"],
+            lineage=lineage,
+            model_name=model_name,
+            screening=screening,
+            drift=drift,
+        )
+        screened.set_caching_options(False)  # it holds the batch against the champion, which may change
+        learnt = learn(
+            verdict=screened.outputs["verdict"],
+            admissible=screened.outputs["admissible"],
+            store=store,
+            lineage=lineage,
+            batch=batch,
+            batch_id=batch_id,
+            owner=owner,
+            task=task,
+            modality=modality,
+            model_name=model_name,
+            data=data,
+            splitting=splitting,
+            searching=searching,
+            training=training,
+            detection=detection,
+            evaluating=evaluating,
+            gate=gate,
+            serving=serving,
+            retraining=retraining,
+            polled=polled,
+            taken=taken.outputs["result"],
+            screened=screened.outputs["result"],
+        )
+        learnt.set_caching_options(False)
+
+
+@dsl.pipeline(name="retrain", description="From a new batch of images to a released, served model")
+def retrain_pipeline(
+    watched: str,
+    batch: str,
+    store: str,
+    lineage: str,
+    owner: str,
+    lease: float,
+    task: str,
+    modality: str,
+    model_name: str,
+    data: dict,
+    splitting: dict,
+    searching: dict,
+    training: dict,
+    detection: dict,
+    evaluating: dict,
+    gate: dict,
+    serving: dict,
+    screening: dict,
+    drift: dict,
+    retraining: dict,
+) -> None:
+    """Run every step that a batch asks for; most parameters are the sections of ``components.settings.Settings``.
+
+    Args:
+        watched: Folder or ``s3://`` prefix whose sub-folders are batches; empty where ``batch`` is given.
+        batch: Folder or ``s3://`` prefix of one batch; empty for the oldest that nobody has worked on.
+        store: Object store that data versions, the ledger and the audit log live in.
+        lineage: That the batch is added to.
+        owner: Who works on it, for the ledger and the audit log.
+        lease: Seconds for which the batch is claimed.
+        task: One of ``components.culture.Task``.
+        modality: One of ``components.culture.Modality``.
+        model_name: Registered model whose champion the batch is held against.
+        data: ``DataSettings``.
+        splitting: ``SplitSettings``.
+        searching: ``SearchSettings``.
+        training: ``TrainingSettings``.
+        detection: ``DetectionSettings``.
+        evaluating: ``EvaluationSettings``.
+        gate: ``GateSettings``.
+        serving: ``ServingSettings``.
+        screening: ``ScreeningSettings``.
+        drift: ``DriftSettings``.
+        retraining: ``RetrainSettings``.
+    """
+    polled = poll(watched=watched, batch=batch, store=store, lineage=lineage, owner=owner, lease=lease)
+    polled.set_caching_options(False)
+    worked = work(
+        found=polled.outputs["found"],
+        batch=polled.outputs["name"],
+        batch_id=polled.outputs["batch_id"],
+        uri=polled.outputs["uri"],
+        store=store,
+        lineage=lineage,
+        owner=owner,
+        task=task,
+        modality=modality,
+        model_name=model_name,
+        data=data,
+        splitting=splitting,
+        searching=searching,
+        training=training,
+        detection=detection,
+        evaluating=evaluating,
+        gate=gate,
+        serving=serving,
+        screening=screening,
+        drift=drift,
+        retraining=retraining,
+        polled=polled.outputs["result"],
+    )
+    worked.set_caching_options(False)
