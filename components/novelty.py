@@ -89,6 +89,16 @@ _TRAITS = (
 TRAITS = tuple(trait.name for trait in _TRAITS)
 _SLACK: Floats = np.array([trait.slack for trait in _TRAITS])
 _GAIN: Floats = np.array([trait.light for trait in _TRAITS])
+# Covariance of the changes that never matter.
+INDIFFERENT: Floats = np.diag(_SLACK**2) + np.outer(_GAIN, _GAIN)
+
+
+class Difference(NamedTuple):
+    """How images differ from others: the trait's name, by how much, and what a person would say of them."""
+
+    trait: str
+    size: float
+    words: str
 
 
 class Verdict(NamedTuple):
@@ -246,12 +256,29 @@ class Familiar:
 
     def _note(self, description: Floats) -> str:
         nearest = np.argsort(self._distances(description), kind="stable")[:_NEIGHBOURS]
-        usual = np.sqrt(self._references.var(axis=0) + _SLACK**2 + _GAIN**2)
-        differences = (description - self._references[nearest].mean(axis=0)) / usual
+        differences = (description - self._references[nearest].mean(axis=0)) / _usual(self._references)
         # Much changes together: of what is about as unusual as the most unusual, the first is named.
         named = int((np.abs(differences) >= np.abs(differences).max() / 2).argmax())
-        how = _TRAITS[named].more if differences[named] > 0 else _TRAITS[named].less
-        return f"the image is far {how} than the images that the model learnt from"
+        words = in_words(named, float(differences[named])).words
+        return f"the image is far {words} than the images that the model learnt from"
+
+
+def standardised(description: Floats, references: Floats) -> Floats:
+    """Give how far a description, shape (D,), lies from the mean of others, (N, D), in what they usually differ by."""
+    result: Floats = (description - references.mean(axis=0)) / _usual(references)
+    return result
+
+
+def in_words(trait: int, difference: float) -> Difference:
+    """Tell how an image is that differs from others in one of ``TRAITS``."""
+    words = _TRAITS[trait].more if difference > 0 else _TRAITS[trait].less
+    return Difference(TRAITS[trait], difference, words)
+
+
+def _usual(references: Floats) -> Floats:
+    """Give the standard deviation of each trait, and what never matters besides."""
+    result: Floats = np.sqrt(references.var(axis=0) + _SLACK**2 + _GAIN**2)
+    return result
 
 
 def _whitening(references: Floats) -> Floats:
@@ -260,10 +287,10 @@ def _whitening(references: Floats) -> Floats:
     The spread of neighbours, not that of all images: where training images come from several laboratories,
     the way from one to the other says nothing about what either of them would call unusual.
     """
-    scaled = references / np.sqrt(references.var(axis=0) + _SLACK**2 + _GAIN**2)
+    scaled = references / _usual(references)
     neighbours = _nearest(scaled)
     steps = (references[:, np.newaxis] - references[neighbours]).reshape(-1, references.shape[1])
-    spread = steps.T @ steps / max(1, len(steps)) + np.diag(_SLACK**2) + np.outer(_GAIN, _GAIN)
+    spread = steps.T @ steps / max(1, len(steps)) + INDIFFERENT
     values, vectors = np.linalg.eigh(spread)
     result: Floats = vectors / np.sqrt(values)
     return result

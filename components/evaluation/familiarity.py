@@ -57,12 +57,12 @@ def familiarise(
     """
     train, validation = sampled(parts["train"]), sampled(parts["validation"])
     found = Familiar.fit(
-        _descriptions(repository, train, cache),
-        _descriptions(repository, validation, cache),
+        descriptions(repository, train, cache),
+        descriptions(repository, validation, cache),
         false_abstain=false_abstain,
     )
     test = parts["test"]
-    foreign = np.array([found.judge_description(each).novelty > 1 for each in _descriptions(repository, test, cache)])
+    foreign = np.array([found.judge_description(each).novelty > 1 for each in descriptions(repository, test, cache)])
     return found, Familiarity(
         references=len(train),
         calibrated_on=found.calibrated_on,
@@ -85,6 +85,7 @@ def share(marks: Floats, groups: Sequence[str], resamples: int = RESAMPLES) -> F
     return figure_with_interval(float(marks.mean()), spread, len(images))
 
 
-def _descriptions(repository: DataRepository, records: Sequence[ImageRecord], cache: Path) -> Floats:
+def descriptions(repository: DataRepository, records: Sequence[ImageRecord], cache: Path) -> Floats:
+    """Give what ``components.novelty.describe`` says of images, remembered by digest; shape (N, D)."""
     path = cache / "novelty.sqlite"
     return remembered(repository, records, describe, path, method=_METHOD, task="describe images")
