@@ -192,7 +192,9 @@ class EvaluationSettings(Section):
 class GateSettings(Section):
     """The floors that a model must reach, and what it may lose against the champion."""
 
-    policy: Literal["auto"] = "auto"
+    policy: Literal["auto", "approval"] = Field(
+        "auto", description="auto: what passes is released; approval: it waits for 'mscflow models approve'"
+    )
     min_accuracy: Fraction = 0.5
     min_within_one_class: Fraction = 0.85
     max_missed_overgrowth: Fraction = Field(0.34, description="share of class 4 called 1 or 2")
@@ -203,6 +205,7 @@ class GateSettings(Section):
         0.05, description="accuracy (a detector: F1) that a challenger may at most have lost against the champion"
     )
     confidence: float = Field(0.9, ge=0.5, lt=1, description="with which it is shown to have lost no more")
+    max_loss: Fraction = Field(0.0, description="of that, what it may have lost on the test images themselves")
     slice_margin: Fraction = Field(0.1, description="the same within one class, or one value of a field")
     slice_images: int = Field(40, ge=1, description="test images from which on a slice is held to that margin")
     slice_groups: int = Field(10, ge=2, description="groups (vessels) from which on it is")
@@ -231,10 +234,10 @@ class ScreeningSettings(Section):
         0.01, gt=0, lt=0.5, description="share of rightly labelled batches that may be stopped for their labels"
     )
     margin: Fraction = Field(
-        0.1, description="disagreement with the champion, beyond its known error, that is not held against the labels"
+        0.05, description="disagreement with the champion, beyond its known error, that is not held against the labels"
     )
     similarity: float = Field(
-        0.95, gt=0.5, le=1, description="likeness from which on an image is a copy of another, encoded or sized anew"
+        0.9, gt=0.5, le=1, description="likeness from which on an image is a copy of another, encoded or sized anew"
     )
     max_class_shift: Fraction | None = Field(
         None, description="change of the classes' shares above which a batch is stopped; default: it is told"
@@ -259,6 +262,10 @@ class RetrainSettings(Section):
     start: Literal["both", "champion", "scratch"] = Field(
         "both", description="first weights; both: whichever does better on validation images"
     )
+    rate: float = Field(
+        0.3, gt=0, le=1, description="share of the learning rate at which the champion's weights are trained on"
+    )
+    trials: int = Field(2, ge=1, description="trials of the search, where the champion's has taught something")
 
 
 class StudySettings(Section):

@@ -1,0 +1,44 @@
+"""The screening step as a KFP component; what it does is in ``components.screening.steps``."""
+
+from typing import NamedTuple
+
+from kfp import dsl
+
+from components.images import CONTROL
+
+
+@dsl.component(base_image=CONTROL, install_kfp_package=False)
+def screen(
+    store: str,
+    batch_version: str,
+    lineage: str,
+    model_name: str,
+    screening: dict,
+    drift: dict,
+    screening_page: dsl.Output[dsl.HTML],
+) -> NamedTuple("Outputs", [("verdict", str), ("admissible", str), ("result", dict)]):
+    """Hold the batch against its lineage and the champion; say what may be learnt from and what a person must see."""
+    import shutil
+
+    from components.events import step
+    from components.screening import steps
+    from components.settings import DriftSettings, ScreeningSettings, load_settings
+
+    with step("screen") as report:
+        own = load_settings()
+        result = steps.screen(
+            store,
+            batch_version,
+            lineage,
+            model_name,
+            own.mlflow_uri,
+            ScreeningSettings.model_validate(screening),
+            DriftSettings.model_validate(drift),
+            own.home,
+            own.home / "screening" / batch_version[:12],
+        )
+        shutil.copyfile(result["page"], screening_page.path)
+        # KFP knows no null.
+        result = {key: value for key, value in result.items() if value is not None}
+        report(result)
+    return result["verdict"], result["admissible"], result
