@@ -1,8 +1,10 @@
 """What a challenger must not have lost against the champion: on the whole, and in each slice of the test images.
 
 A challenger is not worse if the lower bound of its difference to the champion lies above a margin that may be
-lost. So what is not shown is refused. Where a slice is too small to show anything, it is the other way round:
-it refuses only a challenger that it shows to be worse.
+lost. So what is not shown is refused. Many test images would show even of a small loss that it is within the
+margin, and a year of small losses is a large one: so on the images themselves it must not be behind, either.
+Where a slice is too small to show anything, it is the other way round: it refuses only a challenger that it
+shows to be worse.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,7 +17,7 @@ from components.evaluation.resampling import Integers
 from components.evaluation.verdict import Rule, tell, weigh
 from components.settings import GateSettings
 
-NOT_WORSE, SMALL = "not worse than the champion", "worse in no small slice"
+NOT_WORSE, NOT_BEHIND, SMALL = "not worse than the champion", "not behind on the test images", "worse in no small slice"
 
 # With fewer vessels not even a loss in all of them is worth a word.
 _FEWEST_GROUPS = 4
@@ -69,6 +71,7 @@ def compare(
     pairs = [(each.mine, each.theirs) for each in figures]
     whole = differences(pairs, groups, settings)
     rules = [_whole(one, apart, settings, note) for one, apart in zip(figures, whole, strict=True)]
+    rules.insert(1, _not_behind(figures[0], whole[0], settings))
     found = slices_of(slices, groups)
     large = [each for each in found if _is_large(each, groups, settings)]
     small = [each for each in found if not _is_large(each, groups, settings)]
@@ -103,6 +106,21 @@ def _is_large(each: Slice, groups: Sequence[str], settings: GateSettings) -> boo
 def _whole(one: Compared, apart: Difference, settings: GateSettings, note: str) -> Rule:
     told = _told(apart, settings.confidence, one.lower_is_better)
     return _rule(one, one.rule, apart, settings.margin, "; ".join(filter(None, (told, note))), "the champion's")
+
+
+def _not_behind(one: Compared, apart: Difference, settings: GateSettings) -> Rule:
+    what = f"{_capital(one.what)} on the test images"
+    return weigh(
+        NOT_BEHIND,
+        apart.value,
+        ">=",
+        0.0 - settings.max_loss,
+        refusal=f"{what} is {{figure}} below the champion's, where {{bound}} are allowed.",
+        unknown=_unknown(one, apart),
+        free=settings.max_loss == 1 or settings.margin == 1,
+        note=f"difference in {one.what}",
+        unit="points",
+    )
 
 
 def _rule(one: Compared, name: str, apart: Difference, margin: float, note: str, whose: str) -> Rule:

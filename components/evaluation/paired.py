@@ -88,21 +88,19 @@ def _difference(
         return Difference(None, None, None, n, groups)
     if all(np.array_equal(*parts) for parts in zip(mine, theirs, strict=True)):
         return Difference(0.0, 0.0, 0.0, n, groups)
-    low, high = bounds(spread, groups, confidence)
-    return Difference(value, low, high, n, groups)
+    reach = _reach(spread, groups, confidence)
+    return Difference(value, *(None, None) if reach is None else (value - reach, value + reach), n, groups)
 
 
-def bounds(spread: Floats, groups: int, confidence: float) -> tuple[float | None, float | None]:
-    """Give the lower and the upper bound that resampled values, shape (B,), tell; each holds one at a time.
+def _reach(spread: Floats, groups: int, confidence: float) -> float | None:
+    """Give how far a one-sided bound lies from the figure, by its resampled values, shape (B,).
 
-    A plain percentile is too sure of itself where few groups are drawn from. So the share that is cut off is
-    that of Student's t with as many groups, after the bias of the resampled variance: the expanded percentile
-    of T. Hesterberg, "What teachers should know about the bootstrap" (The American Statistician, 2015).
+    Percentiles of them would be too sure of themselves, as no resampling is worse than the worst vessel, and of
+    few vessels none is bad. So it is Student's t with as many groups times the bootstrap's standard error, which
+    is itself too small by the factor of a variance that divides by n.
     """
     defined = spread[np.isfinite(spread)]
     if groups < 2 or len(defined) < _FEWEST:
-        return None, None
-    width = np.sqrt(groups / (groups - 1)) * stats.t.ppf(confidence, groups - 1)
-    cut = float(stats.norm.sf(width))
-    low, high = np.quantile(defined, [cut, 1 - cut])
-    return float(low), float(high)
+        return None
+    error = np.sqrt(groups / (groups - 1)) * defined.std()
+    return float(stats.t.ppf(confidence, groups - 1) * error)

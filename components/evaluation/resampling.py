@@ -1,6 +1,7 @@
 """The bootstrap over groups: images of one vessel are alike, so whole vessels are drawn, not images."""
 
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,8 +13,8 @@ Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 Interval = tuple[float | None, float | None]
 
-# Draws held in memory at once, as float64.
-_CHUNK = 1 << 23
+# Draws held in memory at once, as float64, and so few that they are kept for the next figure.
+_CHUNK, _KEPT = 1 << 23, 1 << 20
 
 
 def group_index(groups: Sequence[str]) -> Integers:
@@ -23,13 +24,27 @@ def group_index(groups: Sequence[str]) -> Integers:
 
 def draws(groups: int, resamples: int, seed: int) -> Iterator[Floats]:
     """Say how often each group is drawn in each resampling, in chunks of shape (some, groups)."""
+    if groups * resamples <= _KEPT:
+        yield _kept_draws(groups, resamples, seed)
+        return
     rng = np.random.default_rng(seed)
     step = max(1, _CHUNK // groups)
     for start in range(0, resamples, step):
-        chunk = np.empty((min(step, resamples - start), groups))
-        for row in chunk:
-            row[:] = np.bincount(rng.integers(0, groups, groups), minlength=groups)
-        yield chunk
+        yield _drawn(groups, min(step, resamples - start), rng)
+
+
+@lru_cache(maxsize=4)
+def _kept_draws(groups: int, resamples: int, seed: int) -> Floats:
+    kept = _drawn(groups, resamples, np.random.default_rng(seed))
+    kept.setflags(write=False)
+    return kept
+
+
+def _drawn(groups: int, resamples: int, rng: np.random.Generator) -> Floats:
+    counts = np.empty((resamples, groups))
+    for row in counts:
+        row[:] = np.bincount(rng.integers(0, groups, groups), minlength=groups)
+    return counts
 
 
 def percentile_interval(spread: Floats) -> Interval:

@@ -95,7 +95,7 @@ class TestGate:
         assert "difference -11.1 points" in rule.note
         assert rule.figure < 32 / 36 - 1
         assert not verdict.passed
-        assert judge_detector(scored(16), champion, FLOORS.model_copy(update={"margin": 0.5})).passed
+        assert judge_detector(scored(16), champion, FLOORS.model_copy(update={"margin": 0.5, "max_loss": 0.5})).passed
         assert judge_detector(scored(20), champion, FLOORS).passed
 
     def test_other_images_or_cells_cannot_be_compared(self):

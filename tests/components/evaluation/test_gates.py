@@ -16,6 +16,7 @@ ANYTHING_GOES = {
     "min_class_recall": 0.0,
     "max_calibration_error": 1.0,
     "beat_majority": False,
+    "max_loss": 1.0,
     "slice_margin": 1.0,
     "bootstrap": 200,
 }
@@ -168,6 +169,17 @@ def test_the_margin_is_held_against_what_may_have_been_lost(naming, margin, pass
     # Two of a hundred images are lost: the figure is what these vessels cannot rule out, beyond that.
     assert -0.05 < rule.figure < -0.02 and rule.bound == -margin
     assert "difference -2.0 points" in rule.note
+
+
+@pytest.mark.parametrize(("allowed", "passed"), [(0.0, False), (0.02, True)])
+def test_a_small_loss_that_is_proven_to_be_small_is_refused_all_the_same(naming, allowed, passed):
+    champion, challenger = naming(TRUTH), naming([2, 2, *TRUTH[2:]])
+    verdict = judge(challenger, champion, GateSettings(max_loss=allowed))
+    assert refused(verdict) == ([] if passed else ["not behind on the test images"])
+    if not passed:
+        assert verdict.reasons == (
+            "Accuracy on the test images is 2.0 points below the champion's, where 0.0 points are allowed.",
+        )
 
 
 def test_more_confidence_asks_for_more(naming):
