@@ -7,6 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from components.audit.entry import this_actor
+from components.audit.log import AuditLog
 from components.culture import Modality
 from components.datasets.importers import SourceImage, find_images
 from components.datasets.manifest import ImageRecord
@@ -17,7 +19,7 @@ from components.events import Progress
 from components.settings import DataSettings
 from components.storage import open_store
 
-ACTOR = "mscflow retrain"
+ADMITTED = "batch.admitted"
 # What a batch's own table calls its batch, where it is another than the folder that it came in.
 SOURCE_BATCH = "source_batch"
 
@@ -104,7 +106,8 @@ def admit(store_uri: str, admissible: str, lineage: str, name: str, batch_id: st
         raise DataError(f"nothing of batch '{name}' was found admissible; see its screening page")
     store = open_store(store_uri, must_exist=True)
     repository = DataRepository(store, cache=home / "cache")
-    moved = repository.extend(lineage, admissible, message=f"batch {name} ({batch_id[:12]})", author=ACTOR)
+    moved = repository.extend(lineage, admissible, message=f"batch {name} ({batch_id[:12]})", author=this_actor())
+    _tell(AuditLog(store), moved, lineage, name, batch_id, admissible)
     return {
         "data_version": moved.version,
         "ref": lineage,
@@ -141,3 +144,20 @@ def _added(repository: DataRepository, moved: Snapshot) -> int:
     if moved.previous is None:
         return moved.images
     return repository.diff(moved.previous, moved.version).added
+
+
+def _tell(log: AuditLog, moved: Snapshot, lineage: str, name: str, batch_id: str, admissible: str) -> None:
+    """Enter the admission, unless it is told already; a run that was killed between the two comes by again."""
+    subject = f"{lineage}/{name}"
+    last = next((entry for entry in log.newest_first() if (entry.action, entry.subject) == (ADMITTED, subject)), None)
+    if last is not None and not moved.changed and last.details.get("admissible") == admissible:
+        return
+    details = {
+        "lineage": lineage,
+        "batch_id": batch_id,
+        "admissible": admissible,
+        "data_version": moved.version,
+        "data_version_before": moved.previous if moved.changed else None,
+        "images": moved.images,
+    }
+    log.append(ADMITTED, subject, actor=this_actor(), reason="its screening admits it", details=details)

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+from components.audit.log import AuditLog
 from components.batches import intake as batches
 from components.culture import Modality
 from components.datasets.versions import DataRepository
@@ -93,6 +94,19 @@ def test_admission_extends_the_lineage_once(place):
         f"batch november ({'b' * 12})",
         f"batch october ({'b' * 12})",
     ]
+
+
+def test_an_admission_is_told_once_also_by_a_run_that_was_killed_before_it_told(place, monkeypatch):
+    version = place.intake(place.batch("november", range(3), "123"))["batch_version"]
+    with monkeypatch.context() as killed:
+        killed.setattr(batches, "_tell", lambda *_: None)
+        place.admit(version)
+    for _ in range(2):
+        place.admit(version)
+    (entry,) = AuditLog(open_store(place.store)).entries()
+    assert (entry.action, entry.subject) == ("batch.admitted", "clinic/november")
+    assert entry.details["data_version"] == place.repository.refs()["clinic"]
+    assert entry.details["batch_id"] == "b" * 64
 
 
 def test_labels_that_come_later_take_the_place_of_none(place):
