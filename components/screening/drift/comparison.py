@@ -2,8 +2,9 @@
 
 The energy distance tells how much farther points of two sets lie from each other than within each. How large it gets
 by chance is told twice, and the larger of two p-values counts. Vessels change sides by chance, as images of one
-vessel are alike. And whole seeding runs of the reference are held against its rest, as vessels of one run (donor, lot,
-passage) are alike, too: a batch that is a single run differs more than vessels drawn from many of them would.
+vessel are alike. And so do whole seeding runs, as vessels of one run (donor, lot, passage) are alike, too: a batch
+that is a single run differs more than vessels drawn from many of them would. Where there are too few runs for that,
+those of the reference are held against its rest, one after the other.
 """
 
 from collections.abc import Sequence
@@ -16,13 +17,15 @@ from numpy.typing import NDArray
 from scipy import stats
 from scipy.spatial.distance import cdist
 
-from components.evaluation.resampling import Floats, Integers
+from components.evaluation.resampling import Floats, Integers, group_index
 
 Sides = NDArray[np.bool_]
 
 # Runs, or sets of as many runs as the batch has, from which on it is known how far they differ anyway.
 FEWEST_RUNS = 3
 _MOST_SETS = 200
+# Ways to divide the runs from which on they can change sides as vessels do.
+_MANY_DIVISIONS = 100
 # Among equal statistics the order must not hang on the last digit.
 _ALIKE = 1e-12
 
@@ -35,7 +38,7 @@ class Compared(NamedTuple):
         effect: The same distance as a share, 0 (alike) to 1 (nothing in common).
         p: Of the batch being like the reference: the larger of the two below.
         p_groups: By groups (vessels) that change sides.
-        p_runs: By how far runs of the reference differ; None where it has too few of them.
+        p_runs: By runs that do, or are held out; None where there are too few of them.
         least: The least p that so few groups can give.
     """
 
@@ -61,23 +64,17 @@ def compare(
         seed: Of the permutations.
     """
     distances = mean_distances(points, groups)
-    rng = np.random.default_rng(seed)
-    statistics, effects = _energy(_divisions(in_batch, permutations, rng), distances)
-    p_groups = float((statistics >= statistics[0] * (1 - _ALIKE) - _ALIKE).mean())
-    p_runs = _p_of_runs(float(statistics[0]), distances, np.asarray(runs), in_batch, rng)
+    statistic, effect = (float(each[0]) for each in _energy(in_batch[np.newaxis], distances))
+    p_groups = _p_of_units(distances, in_batch, permutations, np.random.default_rng(seed))
+    p_runs = _p_of_runs(statistic, distances, np.asarray(runs), in_batch, permutations, seed)
     p = p_groups if p_runs is None else max(p_groups, p_runs)
     least = 1 / min(permutations + 1, comb(len(in_batch), int(in_batch.sum())))
-    return Compared(float(statistics[0]), float(effects[0]), p, p_groups, p_runs, least)
+    return Compared(statistic, effect, p, p_groups, p_runs, least)
 
 
 def mean_distances(points: Floats, groups: Integers) -> Floats:
     """Give the mean distance between the images of each two groups, shape (G, G)."""
-    order = np.argsort(groups, kind="stable")
-    starts = np.flatnonzero(np.diff(groups[order], prepend=-1))
-    counts = np.diff(np.append(starts, len(groups)))
-    sums = np.add.reduceat(cdist(points[order], points[order]), starts, axis=1)
-    result: Floats = np.add.reduceat(sums, starts, axis=0) / np.outer(counts, counts)
-    return result
+    return _blocks(cdist(points, points), groups)
 
 
 def within_whitening(points: Floats, groups: Integers, indifferent: Floats) -> Floats:
@@ -97,6 +94,22 @@ def within_whitening(points: Floats, groups: Integers, indifferent: Floats) -> F
     values, vectors = np.linalg.eigh(rest.T @ rest / max(1, len(points) - len(counts)) + indifferent)
     result: Floats = vectors / np.sqrt(values)
     return result
+
+
+def _blocks(distances: Floats, members: Integers) -> Floats:
+    """Give the means of distances, shape (N, N), between what belongs together, (K, K); ``members`` has its number."""
+    order = np.argsort(members, kind="stable")
+    starts = np.flatnonzero(np.diff(members[order], prepend=-1))
+    counts = np.diff(np.append(starts, len(members)))
+    sums = np.add.reduceat(distances[np.ix_(order, order)], starts, axis=1)
+    result: Floats = np.add.reduceat(sums, starts, axis=0) / np.outer(counts, counts)
+    return result
+
+
+def _p_of_units(distances: Floats, in_batch: Sides, permutations: int, rng: np.random.Generator) -> float:
+    """Tell how often units that change sides by chance give as large a statistic."""
+    statistics, _ = _energy(_divisions(in_batch, permutations, rng), distances)
+    return float((statistics >= statistics[0] * (1 - _ALIKE) - _ALIKE).mean())
 
 
 def _energy(sides: Sides, distances: Floats) -> tuple[Floats, Floats]:
@@ -127,21 +140,32 @@ def _divisions(in_batch: Sides, permutations: int, rng: np.random.Generator) -> 
 
 
 def _p_of_runs(
-    statistic: float, distances: Floats, runs: NDArray[np.str_], in_batch: Sides, rng: np.random.Generator
+    statistic: float, distances: Floats, runs: NDArray[np.str_], in_batch: Sides, permutations: int, seed: int
 ) -> float | None:
-    """Tell how likely a set of runs of the reference is to differ as much from its rest.
+    """Tell how likely runs like those before are to differ as much; None where too few are known to tell."""
+    mine, theirs = (len(np.unique(runs[side])) for side in (in_batch, ~in_batch))
+    if comb(mine + theirs, mine) >= _MANY_DIVISIONS:
+        unit = group_index([f"{int(side)} {run}" for side, run in zip(in_batch, runs, strict=True)])
+        # Of the two sides' runs, the reference's are numbered first.
+        sides = np.arange(mine + theirs) >= theirs
+        return _p_of_units(_blocks(distances, unit), sides, permutations, np.random.default_rng(seed))
+    if theirs // mine < FEWEST_RUNS:
+        return None
+    return _p_of_held_out(statistic, distances, runs, in_batch, np.random.default_rng(seed))
+
+
+def _p_of_held_out(
+    statistic: float, distances: Floats, runs: NDArray[np.str_], in_batch: Sides, rng: np.random.Generator
+) -> float:
+    """Hold runs of the reference, as many at a time as the batch has, against its rest.
 
     The logs of their statistics are taken to be normal; with so few runs, ranks could not give a small p.
     """
     theirs = runs[~in_batch]
     names, size = np.unique(theirs), len(np.unique(runs[in_batch]))
-    independent = len(names) // size
-    if independent < FEWEST_RUNS:
-        return None
     sets = [[name] for name in names] if size == 1 else [rng.choice(names, size, False) for _ in range(_MOST_SETS)]
     rest = ~in_batch
     held_out, _ = _energy(np.stack([np.isin(theirs, each) for each in sets]), distances[np.ix_(rest, rest)])
-    logs = np.log(np.maximum(held_out, _ALIKE))
-    spread = max(float(logs.std(ddof=1)), _ALIKE)
-    surprise = (np.log(max(statistic, _ALIKE)) - logs.mean()) / (spread * np.sqrt(1 + 1 / independent))
-    return float(stats.t.sf(surprise, independent - 1))
+    logs, independent = np.log(np.maximum(held_out, _ALIKE)), len(names) // size
+    spread = max(float(logs.std(ddof=1)), _ALIKE) * np.sqrt(1 + 1 / independent)
+    return float(stats.t.sf((np.log(max(statistic, _ALIKE)) - logs.mean()) / spread, independent - 1))

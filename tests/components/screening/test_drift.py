@@ -204,6 +204,21 @@ def test_runs_that_differ_among_themselves_make_a_batch_of_one_run_no_drift() ->
     assert result.p == result.p_runs > 0.05
 
 
+def test_with_many_runs_on_either_side_they_change_sides_themselves() -> None:
+    rng = np.random.default_rng(1)
+    centres = np.repeat(rng.normal(0, 3, (10, 2)), 4, axis=0)
+    groups, runs = np.arange(120) // 3, [f"run {number // 4}" for number in range(40)]
+    in_batch = np.arange(40) < 16
+    alike = compare(centres[groups] + rng.normal(size=(120, 2)), groups, runs, in_batch, permutations=400, seed=0)
+    centres[:16] += 12
+    other = compare(centres[groups] + rng.normal(size=(120, 2)), groups, runs, in_batch, permutations=400, seed=0)
+    assert alike.p_runs is not None
+    assert other.p_runs is not None
+    assert alike.p_runs > 0.05
+    # Of the 210 ways to choose 4 of 10 runs, the actual one is the most extreme.
+    assert other.p_runs == pytest.approx(1 / 210)
+
+
 def test_the_p_of_like_sets_is_uniform() -> None:
     rng = np.random.default_rng(0)
     found = []
