@@ -24,6 +24,8 @@ BUNDLE_FILE = "bundle.json"
 MODEL_FILE = "model.onnx"
 KNOWN_IMAGE_FILE = "known.png"
 EVIDENCE_FILE = "evidence.json"
+# Not of the bundle: the registry keeps it beside, so that the endpoint need not fetch it.
+WEIGHTS_FILE = "weights.safetensors"
 
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
@@ -59,6 +61,7 @@ class _Base(_Strict):
     Attributes:
         code_version: Version of mscflow, and the commit where it is known.
         metrics: Test metrics by name.
+        weights: SHA-256 of the weights that a training can go on from; None where they were not kept.
     """
 
     format: Literal["mscflow-bundle/1"] = "mscflow-bundle/1"
@@ -72,6 +75,7 @@ class _Base(_Strict):
     created: datetime
     metrics: dict[str, float]
     files: dict[str, Digest]
+    weights: Digest | None = None
 
 
 class Bundle(_Base):

@@ -1,6 +1,6 @@
-"""What a lineage has settled for good: which images test its models, and which its models may know."""
+"""What a lineage has settled for good: which images test its models, which its models know, and which choose them."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 import msgspec
 
@@ -23,25 +23,38 @@ class Frozen(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         test: Every image that ever was in the test part, ascending by path.
         learnt_groups: Groups that ever were in the train or validation part, ascending.
         learnt_images: SHA-256 of the images that ever were, ascending.
+        validation_groups: Those of the groups that never were in the train part; none in lineages of older versions.
+        validation_images: Those of the images that never were.
     """
 
     lineage: str
     test: tuple[FrozenImage, ...] = ()
     learnt_groups: tuple[str, ...] = ()
     learnt_images: tuple[str, ...] = ()
+    validation_groups: tuple[str, ...] = ()
+    validation_images: tuple[str, ...] = ()
 
-    def extended(self, test: Iterable[FrozenImage], learnt: Iterable[tuple[str, str]]) -> "Frozen":
+    def extended(
+        self, test: Iterable[FrozenImage], train: Collection[tuple[str, str]], validation: Collection[tuple[str, str]]
+    ) -> "Frozen":
         """Add the images of another version.
 
         Args:
             test: Those of its test part.
-            learnt: Group and SHA-256 of those of its train and validation parts.
+            train: Group and SHA-256 of those of its train part.
+            validation: The same of its validation part.
         """
-        groups, images = set(self.learnt_groups), set(self.learnt_images)
-        for group, sha256 in learnt:
-            groups.add(group)
-            images.add(sha256)
-        return Frozen(self.lineage, tuple(sorted({*self.test, *test})), tuple(sorted(groups)), tuple(sorted(images)))
+        groups, images = {group for group, _ in train}, {sha256 for _, sha256 in train}
+        chosen_by = {*self.validation_groups, *(group for group, _ in validation)} - groups
+        chosen_by_images = {*self.validation_images, *(sha256 for _, sha256 in validation)} - images
+        return Frozen(
+            self.lineage,
+            tuple(sorted({*self.test, *test})),
+            tuple(sorted({*self.learnt_groups, *groups, *chosen_by})),
+            tuple(sorted({*self.learnt_images, *images, *chosen_by_images})),
+            tuple(sorted(chosen_by)),
+            tuple(sorted(chosen_by_images)),
+        )
 
 
 def read_frozen(store: ObjectStore, lineage: str) -> tuple[Frozen, str | None]:

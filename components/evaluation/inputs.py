@@ -1,11 +1,12 @@
 """What the steps before left for the evaluation: training's ``training.json`` and the search's trials."""
 
+import shutil
 from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
 
-from components.bundle import MODEL_FILE
+from components.bundle import MODEL_FILE, WEIGHTS_FILE, file_digest
 from components.errors import IntegrityError
 from components.evaluation.evidence import Epoch, Search
 from components.imaging import Preprocessing
@@ -71,6 +72,15 @@ def read_search(path: Path) -> Search:
         IntegrityError: if the file is missing or is not of the expected form.
     """
     return _read(path, Search)
+
+
+def take_weights(model_dir: Path, output: Path) -> str | None:
+    """Put the weights that a training can go on from beside a bundle, and give their digest; None if there are none."""
+    weights = model_dir / WEIGHTS_FILE
+    if not weights.is_file():
+        return None
+    shutil.copyfile(weights, output / WEIGHTS_FILE)
+    return file_digest(output / WEIGHTS_FILE)
 
 
 def _read(path: Path, kind: type[_Read]) -> _Read:

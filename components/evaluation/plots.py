@@ -107,7 +107,9 @@ def search_plot(search: Search, chosen: float) -> Markup:
     with drawing("search", "Validation loss of each trial over its learning rate") as plot:
         axes = plot.axes
         axes.set_xscale("log")
-        stopped = [trial for trial in tried if trial not in complete]
+        earlier = [trial for trial in tried if trial.state == "earlier"]
+        stopped = [trial for trial in tried if trial not in complete and trial not in earlier]
+        _dots(axes, earlier, marker=".", color=MUTED, label="of the search before", linestyle="none")
         _dots(axes, stopped, marker="x", color=MUTED, label="stopped early", linestyle="none")
         _dots(axes, complete, marker="o", color=FIRST, label="complete", linestyle="none")
         ring = {"marker": "o", "markersize": 13, "markerfacecolor": "none", "linestyle": "none"}

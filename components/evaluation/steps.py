@@ -25,7 +25,7 @@ from components.evaluation.baseline import Baseline
 from components.evaluation.calibration import calibrate
 from components.evaluation.evidence import Evidence, Model, write_evidence
 from components.evaluation.familiarity import familiarise
-from components.evaluation.inputs import Training, read_search, read_training
+from components.evaluation.inputs import Training, read_search, read_training, take_weights
 from components.evaluation.pictures import known_image, sheet
 from components.evaluation.scored import Scored
 from components.evaluation.scoring import Network, images_of, labels, majority_class, scored
@@ -192,5 +192,6 @@ def _write(
         files={
             name: file_digest(output / name) for name in (MODEL_FILE, KNOWN_IMAGE_FILE, EVIDENCE_FILE, NOVELTY_FILE)
         },
+        weights=take_weights(model_dir, output),
     )
     write_bundle(output, bundle)

@@ -12,7 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from components.culture import N_CLASSES
 from components.models.backbones import Backbone, backbone
 from components.models.cover import Bands, CoveredShare
-from components.models.weights import Weights, load_weights
+from components.models.weights import Weights, load_weights, load_whole
 
 VECTOR, HIDDEN = 2048, 1024
 # What the loss of the classifier counts, and that of an auxiliary one: 0.4, as is usual for InceptionV3.
@@ -95,7 +95,7 @@ def build_classifier(name: str, dropout: float, weights: Weights, seed: int) -> 
     Args:
         name: A registered backbone.
         dropout: Probability with which a hidden unit is dropped in training.
-        weights: First weights of the backbone; the head always starts at random.
+        weights: First weights of the backbone; unless they are those of a whole network, the head starts at random.
         seed: Of the random start; equal seeds give equal networks.
 
     Raises:
@@ -106,4 +106,5 @@ def build_classifier(name: str, dropout: float, weights: Weights, seed: int) -> 
         torch.manual_seed(seed)
         model = Classifier(entry, dropout, frozen_norm=weights.pretrained)
     load_weights(model.features, name, weights)
+    load_whole(model, name, weights)
     return model

@@ -14,7 +14,7 @@ from components.boxes import Boxes
 from components.models.anchors import PER_PLACE, decode, make_anchors
 from components.models.pyramid import STRIDES, pyramid
 from components.models.trunk import Trunk, build_trunk
-from components.models.weights import Weights
+from components.models.weights import Weights, load_whole
 from components.settings import DetectionSettings
 
 # What the network believes of an anchor before it has learnt anything; without it, the many anchors on
@@ -145,7 +145,7 @@ def build_detector(
         size: Side of the images, pixels.
         classes: Kinds of boxes to be told apart, the abnormal cell first.
         settings: The rest of its shape.
-        weights: First weights of the backbone; pyramid and heads always start at random.
+        weights: First weights of the backbone; unless they are those of a whole network, the rest starts at random.
         seed: Of the random start; equal seeds give equal networks.
 
     Raises:
@@ -155,4 +155,6 @@ def build_detector(
     trunk = build_trunk(name, weights, seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return Detector(trunk, channels, size, classes, settings, frozen_norm=weights.pretrained)
+        model = Detector(trunk, channels, size, classes, settings, frozen_norm=weights.pretrained)
+    load_whole(model, name, weights)
+    return model

@@ -39,17 +39,24 @@ class Weights:
         path: The file, or None for a random start.
         sha256: Its hexadecimal digest.
         note: Why a wish for pretrained weights was not met.
+        preprocessing: What the whole network was shown that they are of; None where they are a backbone's alone.
     """
 
     source: str
     path: Path | None = None
     sha256: str | None = None
     note: str | None = None
+    preprocessing: Preprocessing | None = None
 
     @property
     def pretrained(self) -> bool:
         """Whether training starts from anything but random numbers."""
         return self.path is not None
+
+    @property
+    def whole(self) -> bool:
+        """Whether they are those of a whole network, not of a backbone alone."""
+        return self.preprocessing is not None
 
 
 def find_weights(name: str, wish: str) -> Weights:
@@ -79,12 +86,14 @@ def find_weights(name: str, wish: str) -> Weights:
 
 
 def input_of(settings: TrainingSettings, weights: Weights) -> Preprocessing:
-    """Give what a network is shown; normalised as in the training that its weights come from, else by 0.5 and 0.5.
+    """Give what a network is shown; as in the training that its weights come from, else normalised by 0.5 and 0.5.
 
     Raises:
         SettingsError: if the images are too small for the backbone, or there is none of this name.
     """
     check_size(settings.backbone, settings.image_size)
+    if weights.preprocessing is not None:
+        return weights.preprocessing
     plain = Preprocessing(
         size=settings.image_size,
         planes=settings.planes,
@@ -98,10 +107,12 @@ def input_of(settings: TrainingSettings, weights: Weights) -> Preprocessing:
 def load_weights(features: nn.Module, name: str, weights: Weights) -> None:
     """Fill a backbone's feature extractor with weights; the published classifier in the file is left out.
 
+    Those of a whole network are for ``load_whole``.
+
     Raises:
         SettingsError: if the file cannot be read or belongs to another network.
     """
-    if weights.path is None:
+    if weights.path is None or weights.whole:
         return
     entry = backbone(name)
     found = {
@@ -110,6 +121,19 @@ def load_weights(features: nn.Module, name: str, weights: Weights) -> None:
     _check(features.state_dict(), found, name, weights.path)
     # Files from before PyTorch 0.4.1 do not count batches; nothing here reads the counts.
     features.load_state_dict(found, strict=False)
+
+
+def load_whole(model: nn.Module, name: str, weights: Weights) -> None:
+    """Fill a network with weights that are those of a whole one; others leave it as it is.
+
+    Raises:
+        SettingsError: if the file cannot be read or belongs to another network.
+    """
+    if weights.path is None or not weights.whole:
+        return
+    found = _read(weights.path)
+    _check(model.state_dict(), found, name, weights.path)
+    model.load_state_dict(found)
 
 
 def _current(key: str, entry: Backbone) -> str:

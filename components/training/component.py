@@ -17,27 +17,34 @@ def train(
     settings: dict,
     detection: dict,
     model: dsl.Output[dsl.Model],
+    champion: str = "",
+    retraining: dict = {"start": "scratch"},  # noqa: B006  KFP takes defaults from the signature, and never changes them
 ) -> NamedTuple("Outputs", [("result", dict)]):
-    """Fit one model on the train part, choosing the epoch on the validation part."""
+    """Fit one model on the train part, choosing the epoch on the validation part.
+
+    It starts from the champion's weights, or anew, or whichever of the two does better on the validation part.
+    """
     from pathlib import Path
 
     from components.culture import Modality, Task
     from components.events import step
-    from components.settings import DetectionSettings, TrainingSettings, load_settings
-    from components.training import steps
+    from components.settings import DetectionSettings, RetrainSettings, TrainingSettings, load_settings
+    from components.training.start import train_from
 
     with step("train") as report:
         own = load_settings()
-        result = steps.train(
-            store,
-            split_id,
-            learning_rate,
+        result = train_from(
+            champion,
+            RetrainSettings.model_validate(retraining),
             TrainingSettings.model_validate(settings),
             Path(model.path),
             own.home,
-            Modality(modality),
-            own.mlflow_uri,
-            DetectionSettings.model_validate(detection) if task == Task.ABNORMAL_CELLS else None,
+            store_uri=store,
+            split_id=split_id,
+            learning_rate=learning_rate,
+            modality=Modality(modality),
+            mlflow_uri=own.mlflow_uri,
+            detection=DetectionSettings.model_validate(detection) if task == Task.ABNORMAL_CELLS else None,
         )
         report(result)
     return (result,)

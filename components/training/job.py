@@ -9,7 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from components.culture import Modality
 from components.errors import SettingsError
-from components.models.weights import Weights
+from components.models.champion import champion_weights
+from components.models.weights import Weights, find_weights
 from components.settings import DetectionSettings, TrainingSettings
 
 # Raised when the loop changes so that an older checkpoint must not be continued.
@@ -26,6 +27,8 @@ class Job(BaseModel):
         home: Folder that keeps checkpoints and resized images.
         detection: How abnormal cells are found; None where the confluence is classified.
         mlflow_uri: Tracking server, None to track nothing.
+        champion: Digest of the model whose weights it goes on from; None for those of ``settings.weights``.
+        keep: Keep the state of the finished fit, so that doing it again costs nothing, until ``forget``.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -39,6 +42,19 @@ class Job(BaseModel):
     output: Path
     home: Path
     mlflow_uri: str | None = None
+    champion: str | None = None
+    keep: bool = False
+
+    def first_weights(self) -> Weights:
+        """Find the weights that it starts from.
+
+        Raises:
+            SettingsError: if those of the settings cannot be found.
+            IntegrityError: if the champion's are not what they were.
+        """
+        if self.champion is not None:
+            return champion_weights(self.home, self.champion)
+        return find_weights(self.settings.backbone, self.settings.weights)
 
     def checkpoint_folder(self, weights: Weights) -> Path:
         """Where the state of this very training is kept; another seed, split or weight is another folder."""

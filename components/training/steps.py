@@ -5,13 +5,16 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from components import errors
 from components.culture import Modality
 from components.errors import MscflowError, SettingsError, TrainingError
 from components.settings import DetectionSettings, TrainingSettings
 from components.training.threads import wait_briefly
+
+if TYPE_CHECKING:
+    from components.training.job import Job
 
 JOB_FILE = "job.json"
 _PATIENCE = 20.0  # seconds that torchrun gets to end its processes
@@ -49,8 +52,7 @@ def train(
         InputError: if the settings, the split or the disk cannot be used.
     """
     wait_briefly()
-    from components.training.job import Job, write_job
-    from components.training.worker import RECORD_FILE, work
+    from components.training.job import Job
 
     job = Job(
         store_uri=store_uri,
@@ -63,13 +65,21 @@ def train(
         home=home.absolute(),
         mlflow_uri=mlflow_uri,
     )
-    if settings.processes == 1:
+    return run(job)
+
+
+def run(job: "Job") -> dict[str, Any]:
+    """Do a job, in this process or in several; see ``train``."""
+    from components.training.job import write_job
+    from components.training.worker import RECORD_FILE, work
+
+    if job.settings.processes == 1:
         work(job)
     else:
-        path = output.absolute() / JOB_FILE
+        path = job.output / JOB_FILE
         write_job(job, path)
-        _launch(path, settings.processes)
-    return _result(json.loads((output / RECORD_FILE).read_bytes()))
+        _launch(path, job.settings.processes)
+    return _result(json.loads((job.output / RECORD_FILE).read_bytes()))
 
 
 def _launch(job: Path, processes: int) -> None:

@@ -11,14 +11,15 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from components.bundle import MODEL_FILE
+from components.bundle import MODEL_FILE, WEIGHTS_FILE
 from components.culture import CLASSES, N_CLASSES, Task
 from components.errors import StorageError
 from components.events import Progress
 from components.imaging import Preprocessing
+from components.models.champion import save_weights
 from components.models.classifier import build_classifier
 from components.models.export import export_onnx
-from components.models.weights import Weights, find_weights, input_of, state_digest
+from components.models.weights import Weights, input_of, state_digest
 from components.provenance import environment
 from components.settings import DetectionSettings
 from components.tracking import tracked_run
@@ -44,7 +45,7 @@ def work(job: Job, proceed: Callable[[], None] = lambda: None) -> None:
     """
     with join_ranks() as ranks:
         with _first_alone(ranks):
-            weights = find_weights(job.settings.backbone, job.settings.weights)
+            weights = job.first_weights()
             prep = input_of(job.settings, weights)
             make = _classifying if job.detection is None else _detecting
             made = make(job, weights, prep, ranks)
@@ -58,7 +59,13 @@ def work(job: Job, proceed: Callable[[], None] = lambda: None) -> None:
         seconds = {"seconds": round(time.perf_counter() - started, 3)}
         record = _record(job, made.images, weights, prep, fitted, ranks) | seconds
         _write(job.output, made, fitted, record)
-        checkpoint.clear()
+        if not job.keep:
+            checkpoint.clear()
+
+
+def forget(job: Job) -> None:
+    """Forget the state of a fit that was to be kept."""
+    Checkpoint(job.checkpoint_folder(job.first_weights())).clear()
 
 
 @dataclass(frozen=True)
@@ -166,6 +173,7 @@ def _write(output: Path, made: _Made, fitted: Result[Any], record: dict[str, Any
     made.fit.network.load_state_dict(fitted.state)
     try:
         output.mkdir(parents=True, exist_ok=True)
+        save_weights(fitted.state, output / WEIGHTS_FILE)
         record["onnx_max_abs_difference"] = made.export(output / MODEL_FILE)
         (output / RECORD_FILE).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     except OSError as error:

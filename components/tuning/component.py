@@ -8,26 +8,38 @@ from components.images import TRAIN
 
 
 @dsl.component(base_image=TRAIN, install_kfp_package=False)
-def search(store: str, split_id: str, settings: dict, training: dict, trials: dsl.Output[dsl.Artifact]) -> NamedTuple(
-    "Outputs", [("learning_rate", float), ("result", dict)]
-):
-    """Find the learning rate that does best on the validation part."""
+def search(
+    store: str,
+    split_id: str,
+    settings: dict,
+    training: dict,
+    trials: dsl.Output[dsl.Artifact],
+    champion: str = "",
+    retraining: dict = {},  # noqa: B006  KFP takes defaults from the signature, and never changes them
+) -> NamedTuple("Outputs", [("learning_rate", float), ("result", dict)]):
+    """Find the learning rate that does best on the validation part; what led to the champion makes it shorter."""
     from pathlib import Path
 
     from components.events import step
-    from components.settings import SearchSettings, TrainingSettings, load_settings
+    from components.settings import RetrainSettings, SearchSettings, TrainingSettings, load_settings
     from components.tuning import steps
+    from components.tuning.earlier import earlier_trials
 
     with step("search") as report:
         own = load_settings()
+        how, fitting = SearchSettings.model_validate(settings), TrainingSettings.model_validate(training)
+        if earlier := earlier_trials(own.home, champion, fitting):
+            enough = RetrainSettings.model_validate(retraining).trials
+            how = how.model_copy(update={"trials": min(how.trials, enough)})
         result = steps.search(
             store,
             split_id,
-            SearchSettings.model_validate(settings),
-            TrainingSettings.model_validate(training),
+            how,
+            fitting,
             Path(trials.path),
             own.home,
             own.mlflow_uri,
+            earlier,
         )
         report(result)
     return result["best_lr"], result

@@ -2,15 +2,16 @@
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from components.errors import StorageError, TrainingError
 from components.events import Progress
 from components.settings import SearchSettings, TrainingSettings
 from components.training.threads import wait_briefly
+from components.tuning.earlier import EARLIER, Tried
 
 if TYPE_CHECKING:
     from optuna import Trial
@@ -31,6 +32,7 @@ def search(
     output: Path,
     home: Path,
     mlflow_uri: str | None = None,
+    earlier: Sequence[Tried] = (),
 ) -> dict[str, Any]:
     """Search the learning rate with short fits, each judged by its lowest validation loss.
 
@@ -46,6 +48,7 @@ def search(
         output: JSON file that gets every trial.
         home: Folder that keeps journals and resized images.
         mlflow_uri: Tracking server that gets a run for each trial made here; None for none.
+        earlier: What an earlier search learned; see ``components.tuning.earlier``.
 
     Raises:
         TrainingError: if every trial diverged.
@@ -53,7 +56,7 @@ def search(
     """
     if training.learning_rate is not None:
         outcome = _outcome([], search, resumed=0) | {"best_lr": training.learning_rate}
-        return _write(output, outcome, [], search)
+        return _write(output, outcome, [], [], search)
 
     wait_briefly()
     from components.models.weights import find_weights, input_of
@@ -65,8 +68,8 @@ def search(
         prep = input_of(training, weights)
         return load_data(store_uri, split_id, prep, home / "cache")
 
-    trials, resumed = _trials(split_id, load, search, training, weights, home, mlflow_uri)
-    return _write(output, _outcome(trials, search, resumed), trials, search)
+    found = _trials(split_id, load, search, training, weights, home, mlflow_uri, earlier)
+    return _write(output, _outcome(found.trials, search, found.resumed), found.trials, found.taken_over, search)
 
 
 def find_rate(
@@ -90,8 +93,16 @@ def find_rate(
     Raises:
         TrainingError: if every trial diverged.
     """
-    trials, resumed = _trials(name, load, search, training, weights, home)
-    return float(_outcome(trials, search, resumed)["best_lr"])
+    found = _trials(name, load, search, training, weights, home)
+    return float(_outcome(found.trials, search, found.resumed)["best_lr"])
+
+
+class _Found(NamedTuple):
+    """Trials of a search, those that it took over from an earlier one, and how many of its own were there already."""
+
+    trials: list["FrozenTrial"]
+    taken_over: list["FrozenTrial"]
+    resumed: int
 
 
 def _trials(
@@ -102,16 +113,17 @@ def _trials(
     weights: "Weights",
     home: Path,
     mlflow_uri: str | None = None,
-) -> tuple[list["FrozenTrial"], int]:
-    """Give a search's trials, making those that are missing, and how many were there."""
+    earlier: Sequence[Tried] = (),
+) -> _Found:
+    """Give a search's trials, making those that are missing."""
     from components.tuning.study import open_study, search_digest
     from components.tuning.trial import Objective
 
-    with open_study(search_digest(name, search, training, weights), search, home) as study:
+    with open_study(search_digest(name, search, training, weights, earlier), search, home, earlier) as study:
         resumed = len(study.finished())
         if resumed < search.trials:
             _run(study, Objective(load(), training, search.epochs, weights), mlflow_uri)
-        return study.finished(), resumed
+        return _Found(study.finished(), study.taken_over(), resumed)
 
 
 def _run(study: "Study", objective: "Objective", mlflow_uri: str | None) -> None:
@@ -195,7 +207,11 @@ def _outcome(trials: list["FrozenTrial"], settings: SearchSettings, resumed: int
 
 
 def _write(
-    output: Path, outcome: dict[str, Any], trials: list["FrozenTrial"], settings: SearchSettings
+    output: Path,
+    outcome: dict[str, Any],
+    trials: list["FrozenTrial"],
+    taken_over: list["FrozenTrial"],
+    settings: SearchSettings,
 ) -> dict[str, Any]:
     rows = [
         {
@@ -208,7 +224,12 @@ def _write(
         }
         for number, trial in enumerate(trials)
     ]
+    rows += [
+        {"number": number, "lr": _rate(trial), "value": trial.value, "state": EARLIER, "epochs": 0, "seconds": 0.0}
+        for number, trial in enumerate(taken_over, len(rows))
+    ]
     how = settings.model_dump(mode="json", include={"sampler", "scale", "seed", "prune", "epochs"})
+    outcome |= {"earlier": len(taken_over)}
     record = {**outcome, **how, "range": [settings.low, settings.high], "trials": rows}
     try:
         output.parent.mkdir(parents=True, exist_ok=True)

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from components.errors import SettingsError, StorageError
 from components.models.weights import Weights
 from components.settings import SearchSettings, TrainingSettings
 from components.tracking import lock_file
+from components.tuning.earlier import EARLIER, Tried, best, shifted
 
 PARAMETER = "learning_rate"
 DIVERGED = "diverged"
@@ -32,12 +33,18 @@ _STARTUP = 4
 _TRIAL = 1
 
 
-def search_digest(split_id: str, search: SearchSettings, training: TrainingSettings, weights: Weights) -> str:
+def search_digest(
+    split_id: str,
+    search: SearchSettings,
+    training: TrainingSettings,
+    weights: Weights,
+    earlier: Sequence[Tried] = (),
+) -> str:
     """Give the identity of a search: the digest of all that a trial's outcome depends on.
 
     The number of trials is not part of it, so that a search can be made longer.
     """
-    what = {
+    what: dict[str, object] = {
         "trial": [_TRIAL, FIRST_GUESS],
         "split": split_id,
         "search": search.model_dump(mode="json", exclude={"trials", "storage"}),
@@ -45,6 +52,8 @@ def search_digest(split_id: str, search: SearchSettings, training: TrainingSetti
         "weights": weights.sha256,
         "torch": str(torch.__version__),
     }
+    if earlier:
+        what["earlier"] = [list(trial) for trial in earlier]
     return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -53,17 +62,22 @@ class Study:
 
     So a search that was killed and goes on suggests what an undisturbed one would have. In a database
     that several processes share, a trial hangs on how many were started, so that no two are equal.
+
+    Where an earlier search is known, its best rate is tried first. What that came to tells how much easier or harder
+    the validation images are than those of its time; its other trials, shifted by as much, then guide the sampler.
     """
 
-    def __init__(self, study: optuna.Study, settings: SearchSettings) -> None:
+    def __init__(self, study: optuna.Study, settings: SearchSettings, earlier: Sequence[Tried] = ()) -> None:
         self.study, self.settings = study, settings
+        self.earlier = tuple(each for each in earlier if settings.low <= each.learning_rate <= settings.high)
         self.shared = settings.storage is not None
 
     def finished(self) -> list[FrozenTrial]:
         """Trials that ended by themselves, in order, and no more than the settings ask for."""
         ended = (TrialState.COMPLETE, TrialState.PRUNED)
         trials = self.study.get_trials(deepcopy=False)
-        own = [trial for trial in trials if trial.state in ended or DIVERGED in trial.user_attrs]
+        made = (trial for trial in trials if EARLIER not in trial.user_attrs)
+        own = [trial for trial in made if trial.state in ended or DIVERGED in trial.user_attrs]
         return own[: self.settings.trials]
 
     def ask(self) -> tuple[optuna.Trial, float]:
@@ -73,13 +87,38 @@ class Study:
         self.study.sampler = _sampler(settings, number)
         if number == 0:
             self._enqueue_guess()
+        else:
+            self._take_over()
         trial = self.study.ask()
         return trial, trial.suggest_float(PARAMETER, settings.low, settings.high, log=settings.scale == "log")
 
     def _enqueue_guess(self) -> None:
         settings, waiting = self.settings, self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
-        if settings.sampler == "tpe" and settings.low <= FIRST_GUESS <= settings.high and not waiting:
-            self.study.enqueue_trial({PARAMETER: FIRST_GUESS})
+        guess = best(self.earlier).learning_rate if self.earlier else FIRST_GUESS
+        if settings.sampler == "tpe" and settings.low <= guess <= settings.high and not waiting:
+            self.study.enqueue_trial({PARAMETER: guess})
+
+    def taken_over(self) -> list[FrozenTrial]:
+        """Give the trials of the earlier search, with what they would have come to here."""
+        return [trial for trial in self.study.get_trials(deepcopy=False) if EARLIER in trial.user_attrs]
+
+    def _take_over(self) -> None:
+        first = next(iter(self.finished()), None)
+        if not self.earlier or first is None or first.value is None or self.taken_over():
+            return
+        settings = self.settings
+        kind = optuna.distributions.FloatDistribution(settings.low, settings.high, log=settings.scale == "log")
+        again = best(self.earlier)
+        for tried in shifted(self.earlier, first.value):
+            if tried.learning_rate != again.learning_rate:
+                self.study.add_trial(
+                    optuna.create_trial(
+                        params={PARAMETER: tried.learning_rate},
+                        distributions={PARAMETER: kind},
+                        value=tried.value,
+                        user_attrs={EARLIER: True},
+                    )
+                )
 
     def complete(self, trial: optuna.Trial, loss: float) -> None:
         """Record the result of a trial."""
@@ -101,7 +140,7 @@ class Study:
 
 
 @contextmanager
-def open_study(digest: str, settings: SearchSettings, home: Path) -> Iterator[Study]:
+def open_study(digest: str, settings: SearchSettings, home: Path, earlier: Sequence[Tried] = ()) -> Iterator[Study]:
     """Open or make the study of a search.
 
     A journal file belongs to one process at a time; a second one with the same search waits, and then
@@ -113,13 +152,14 @@ def open_study(digest: str, settings: SearchSettings, home: Path) -> Iterator[St
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     if settings.storage is not None:
-        yield Study(_create(digest, _database(settings.storage), settings), settings)
+        yield Study(_create(digest, _database(settings.storage), settings), settings, earlier)
         return
     journal = home / "searches" / f"{digest}.journal"
     try:
         with lock_file(journal.with_suffix(".lock")):
             _mend(journal)
-            study = Study(_create(digest, JournalStorage(JournalFileBackend(str(journal))), settings), settings)
+            kept = JournalStorage(JournalFileBackend(str(journal)))
+            study = Study(_create(digest, kept, settings), settings, earlier)
             study.close_dead()
             yield study
     except OSError as error:

@@ -48,7 +48,7 @@ from components.evaluation.detector.pictures import known_boxes, marked_sheet
 from components.evaluation.detector.scored import BoxNetwork, BoxScored, box_scored, true_boxes
 from components.evaluation.evidence import Model
 from components.evaluation.familiarity import Familiarity, familiarise
-from components.evaluation.inputs import TRAINING_FILE, Weights
+from components.evaluation.inputs import TRAINING_FILE, Weights, take_weights
 from components.evaluation.scoring import images_of
 from components.imaging import Preprocessing
 from components.novelty import FALSE_ABSTAIN, NOVELTY_FILE, Familiar
@@ -302,5 +302,6 @@ def _write(
         files={
             name: file_digest(output / name) for name in (MODEL_FILE, KNOWN_IMAGE_FILE, EVIDENCE_FILE, NOVELTY_FILE)
         },
+        weights=take_weights(model_dir, output),
     )
     write_bundle(output, bundle)

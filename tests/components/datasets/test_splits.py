@@ -1,4 +1,5 @@
 import hashlib
+import json
 import tempfile
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -324,3 +325,44 @@ def test_thousands_of_vessels_are_divided_evenly(tmp_path: Path):
         assert split.counts["test"][label] == pytest.approx(total / 5, rel=0.1)
         assert split.counts["validation"][label] == pytest.approx(total / 5, rel=0.1)
     check(records, parts)
+
+
+def test_what_was_trained_on_never_becomes_a_validation_image(repository):
+    records, ever_trained = vessels(10), set()
+    for number in range(6):
+        split, parts = cut(repository, records, chosen=SplitSettings(seed=number))
+        validation = {path for path, part in parts.items() if part == "validation"}
+        assert not validation & ever_trained
+        ever_trained |= {path for path, part in parts.items() if part == "train"}
+        records += vessels(5, prefix=f"batch{number}-")
+    assert split.groups["validation"] == pytest.approx(0.2 * 35, abs=2), "it has its share of what is new"
+
+
+def test_sides_are_kept_whatever_the_seed(repository):
+    records = vessels(12)
+    _, before = cut(repository, records, chosen=SplitSettings(seed=1))
+    _, after = cut(repository, records, chosen=SplitSettings(seed=60, validation_fraction=0.4))
+    assert before == after
+
+
+def test_what_chose_models_is_trained_on_where_a_class_has_nothing_else(repository):
+    records = vessels(9, (1, 2)) + vessels(3, (4,), "rare")
+    _, before = cut(repository, records)
+    lost = {path for path, part in before.items() if part == "train" and path.startswith("rare")}
+    spare = vessels(1, (4,), "spare")
+    _, after = cut(repository, [record for record in records if record.path not in lost] + spare)
+    check([record for record in records if record.path in after] + spare, after)
+
+
+def test_a_lineage_of_before_validation_was_kept_draws_it_once_more_and_then_keeps_it(repository):
+    records = vessels(10)
+    _, first = cut(repository, records)
+    key = "splits/frozen/line.json"
+    old = json.loads(repository.store.read(key))
+    repository.store.write(key, json.dumps({k: v for k, v in old.items() if "validation" not in k}).encode())
+    _, parts = cut(repository, records)
+    assert {path for path, part in parts.items() if part == "test"} == {
+        path for path, part in first.items() if part == "test"
+    }
+    _, again = cut(repository, records + vessels(5, prefix="new"), chosen=SplitSettings(seed=7))
+    assert all(again[path] == part for path, part in parts.items())

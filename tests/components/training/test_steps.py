@@ -46,7 +46,11 @@ def record(output: Path) -> dict[str, Any]:
 class TestInOneProcess:
     def test_it_leaves_a_model_and_its_history(self, cultures, tmp_path: Path) -> None:
         result = run(cultures, tmp_path / "out", tmp_path / "home")
-        assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["model.onnx", "training.json"]
+        assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+            "model.onnx",
+            "training.json",
+            "weights.safetensors",
+        ]
         told = record(tmp_path / "out")
         assert [epoch["epoch"] for epoch in told["history"]] == [1, 2, 3]
         best = min(told["history"], key=lambda epoch: epoch["validation_loss"])

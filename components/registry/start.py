@@ -1,0 +1,51 @@
+"""What a new training may start from: the champion's bundle and its weights, as they were registered."""
+
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from components import tracking
+from components.bundle import WEIGHTS_FILE, file_digest, read_any_bundle
+from components.errors import IntegrityError
+from components.registry.versions import ModelVersion, Registry, weights_place
+
+
+def fetch_champion(name: str, mlflow_uri: str, home: Path) -> dict[str, Any]:
+    """Bring the champion's bundle to ``models`` in the home, and its weights to ``weights``, each digest checked.
+
+    Returns:
+        ``name``, ``version``, ``digest`` (the last two empty where there is no champion) and ``weights``, whether
+        there are any.
+
+    Raises:
+        IntegrityError: if the registry's files are not those that were registered.
+        RegistryError: if MLflow does not answer or refuses.
+    """
+    registry = Registry(mlflow_uri, home)
+    champion = registry.champion(name)
+    if champion is None:
+        return {"name": name, "version": "", "digest": "", "weights": False}
+    folder = registry.download(name, champion.version, home / "models")
+    bundle, digest = read_any_bundle(folder, champion.digest)
+    if bundle.weights is not None:
+        _fetch_weights(mlflow_uri, champion, bundle.weights, home / "weights")
+    return {"name": name, "version": champion.version, "digest": digest, "weights": bundle.weights is not None}
+
+
+def _fetch_weights(mlflow_uri: str, version: ModelVersion, expected: str, into: Path) -> None:
+    path = into / f"{expected}.safetensors"
+    if path.is_file() and file_digest(path) == expected:
+        return
+    into.mkdir(parents=True, exist_ok=True)
+    source = f"{version.source.rpartition('/')[0]}/{weights_place(version.digest)}/{WEIGHTS_FILE}"
+    with (
+        tempfile.TemporaryDirectory(dir=into, prefix=".download-") as temporary,
+        tracking.calling(mlflow_uri, f"fetching the weights of {version.name} {version.version} from {source}"),
+    ):
+        from mlflow.artifacts import download_artifacts
+
+        fetched = Path(download_artifacts(source, dst_path=temporary, tracking_uri=mlflow_uri))
+        if (actual := file_digest(fetched)) != expected:
+            raise IntegrityError(f"{source} has digest {actual}, but bundle.json records {expected}")
+        shutil.move(fetched, path)
