@@ -89,7 +89,9 @@ def _difference(
     if all(np.array_equal(*parts) for parts in zip(mine, theirs, strict=True)):
         return Difference(0.0, 0.0, 0.0, n, groups)
     reach = _reach(spread, groups, confidence)
-    return Difference(value, *(None, None) if reach is None else (value - reach, value + reach), n, groups)
+    if reach is None:
+        return Difference(value, None, None, n, groups)
+    return Difference(value, value - reach, value + reach, n, groups)
 
 
 def _reach(spread: Floats, groups: int, confidence: float) -> float | None:

@@ -150,7 +150,7 @@ def tell(value: float, unit: Unit, *, signed: bool = True) -> str:
     if unit in ("%", "points"):
         sign = "+" if signed and unit == "points" else ""
         return f"{round(100 * value, 1) + 0.0:{sign}.1f} {unit}"
-    return f"{value:.0f} {unit}" if unit == "images" else f"{value:.3g} {unit}"
+    return f"{value:.0f} {unit}" if unit == "images" or abs(value) >= 100 else f"{value:.3g} {unit}"
 
 
 def figure_of(rule: Rule) -> str:
