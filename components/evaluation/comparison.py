@@ -159,16 +159,17 @@ def _small(one: Compared, slices: Sequence[Slice], groups: Sequence[str], settin
         return []
     high, place = min(known)
     each, apart = slices[place], found[place]
-    seen = f"in {each} the difference is {_points(apart.value)} in {apart.n} images of {apart.groups} groups"
+    told = f"{_points(apart.value)} in {apart.n} images of {apart.groups} groups"
+    sure = f"at most {_points(high)} with {_percent(confidence)} confidence"
     rule = weigh(
         SMALL,
         high,
         ">=",
         0.0,
         refusal=f"{_capital(one.what)} is at least {{figure}} below the champion's where {each.field} is {each.value} "
-        f"({_points(apart.value)} in {apart.n} images of {apart.groups} groups).",
+        f"({told}).",
         free=settings.slice_margin == 1,
-        note=f"of {len(slices)} slices the worst: {seen}, at most {_points(high)} with {confidence:.1%} confidence",
+        note=f"of {len(slices)} slices the worst: in {each} the difference is {told}, {sure}",
         unit="points",
     )
     return [rule]
@@ -192,7 +193,7 @@ def _told(apart: Difference, confidence: float, lower_is_better: bool) -> str:
         return ""
     side = "upper" if lower_is_better else "lower"
     return (
-        f"difference {_points(apart.value)}; this is its {side} bound with {confidence:.0%} confidence "
+        f"difference {_points(apart.value)}, of which this is the {side} bound with {_percent(confidence)} confidence "
         f"over {apart.groups} groups"
     )
 
@@ -205,6 +206,10 @@ def _unknown(one: Compared, apart: Difference) -> str:
 
 def _points(value: float | None) -> str:
     return "unknown" if value is None else tell(value, "points")
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.4g} %"
 
 
 def _capital(text: str) -> str:

@@ -119,7 +119,9 @@ def weigh(
             reason=reason,
         )
     passed = free or _COMPARE[relation](figure, bound)
-    told = refusal.format(figure=tell(abs(figure), unit, signed=False), bound=tell(abs(bound), unit, signed=False))
+    # Not str.format: the sentence may quote what a person called a laboratory or a lot.
+    told = refusal.replace("{figure}", _unsigned(figure, bound, unit))
+    told = told.replace("{bound}", tell(abs(bound), unit, signed=False))
     return Rule(
         name=name,
         figure=figure,
@@ -145,11 +147,18 @@ def conclude(rules: Sequence[Rule], challenger: Judged, champion: Judged | None)
     )
 
 
-def tell(value: float, unit: Unit, *, signed: bool = True) -> str:
+def _unsigned(figure: float, bound: float, unit: Unit) -> str:
+    """Write a figure so finely that it is told apart from a bound that it misses by little."""
+    told = [tell(abs(each), unit, signed=False, digits=digits) for digits in (1, 3) for each in (figure, bound)]
+    return told[2] if told[0] == told[1] else told[0]
+
+
+def tell(value: float, unit: Unit, *, signed: bool = True, digits: int = 1) -> str:
     """Write a figure for people, as in ``87.5 %`` or ``+1.2 points``."""
     if unit in ("%", "points"):
-        sign = "+" if signed and unit == "points" else ""
-        return f"{round(100 * value, 1) + 0.0:{sign}.1f} {unit}"
+        rounded = round(100 * value, digits) + 0.0
+        sign = "+" if signed and rounded and unit == "points" else ""
+        return f"{rounded:{sign}.{digits}f} {unit}"
     return f"{value:.0f} {unit}" if unit == "images" or abs(value) >= 100 else f"{value:.3g} {unit}"
 
 

@@ -140,7 +140,7 @@ def test_reasons_are_sentences_with_figures(naming):
     assert "no better than the 40.0 % of always answering class 1 (seeding)" in reasons[RULES[9]]
     found = re.match(
         r"Accuracy may lie ([\d.]+) points below the champion's, where 5\.0 points are allowed "
-        r"\(difference -60\.0 points; this is its lower bound with 90% confidence over 12 groups\)",
+        r"\(difference -60\.0 points, of which this is the lower bound with 90 % confidence over 12 groups\)",
         reasons["not worse than the champion"],
     )
     assert found and float(found[1]) > 60

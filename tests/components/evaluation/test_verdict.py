@@ -30,8 +30,15 @@ def test_a_figure_is_held_against_its_bound(figure, relation, bound, passed):
 def test_a_reason_tells_figure_and_bound_as_people_read_them():
     loss = weigh("loss", -0.0712, ">=", -0.05, refusal="{figure} lost, {bound} allowed.", unit="points")
     assert loss.reason == "7.1 points lost, 5.0 points allowed."
+    narrow = weigh("loss", -0.10004, ">=", -0.1, refusal="{figure} lost, {bound} allowed.", unit="points")
+    assert narrow.reason == "10.004 points lost, 10.0 points allowed."
     slow = weigh("latency", 1234.5, "<=", 1000, refusal="It takes {figure}, more than {bound}.", unit="ms")
     assert slow.reason == "It takes 1234 ms, more than 1000 ms."
+
+
+def test_a_reason_may_quote_anything():
+    rule = weigh("loss", -0.2, ">=", -0.1, refusal="{figure} lost in lot {0} {x!r} }{.", unit="points")
+    assert rule.reason == "20.0 points lost in lot {0} {x!r} }{."
 
 
 def test_what_is_unknown_is_refused_unless_anything_goes():
@@ -47,7 +54,7 @@ def test_what_is_unknown_is_refused_unless_anything_goes():
         (0.875, "%", "87.5 %"),
         (0.0123, "points", "+1.2 points"),
         (-0.05, "points", "-5.0 points"),
-        (-0.0001, "points", "+0.0 points"),
+        (-0.0001, "points", "0.0 points"),
         (3, "images", "3 images"),
         (0.577, "ms", "0.577 ms"),
         (214.6, "ms", "215 ms"),
