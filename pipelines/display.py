@@ -125,7 +125,8 @@ def _summary(event: dict[str, Any]) -> str:
         case "register":
             return f"{result['name']} version {result['version']}"
         case "promote":
-            return "passed the gate" if result["passed"] else "refused by the gate"
+            kept = "waits for approval" if result["awaits_approval"] else "refused by the gate"
+            return "passed the gate" if result["passed"] else kept
         case "deploy":
             return str(result["url"])
         case _:

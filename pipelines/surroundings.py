@@ -28,6 +28,7 @@ def environment(settings: Settings, folder: Path, about: Mapping[str, str]) -> I
     changes = {
         "MSCFLOW_HOME": str(settings.home),
         "MSCFLOW_TRACKING_URI": uri,
+        "MSCFLOW_STORE": settings.store_uri,  # of the audit log, whatever they work on
         EVENTS_VARIABLE: str(folder / "events.jsonl"),
         "MLFLOW_RUN_ID": run_id,
         "TMPDIR": str(folder / "tmp"),  # kfp leaves a folder behind for each task

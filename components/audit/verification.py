@@ -40,7 +40,7 @@ class Verification(NamedTuple):
     """What a check of the whole log found.
 
     Attributes:
-        entries: How many there are.
+        readable: The entries that could be read, the oldest first.
         head: Digest of the newest, None if there is none.
         anchors: Digests noted elsewhere that were compared.
         faults: What is not as it was entered, the oldest first.
@@ -48,7 +48,7 @@ class Verification(NamedTuple):
         fresh: Entries after the last anchor.
     """
 
-    entries: int
+    readable: tuple[Entry, ...]
     head: str | None
     anchors: int
     faults: tuple[Fault, ...]
@@ -75,9 +75,10 @@ def verify(log: AuditLog, anchors: Iterable[Anchor] = ()) -> Verification:
     noted = list(anchors)
     found = _Found(log)
     checked = _Walk(found, noted)
+    readable = tuple(entry for _, entry in sorted(found.entries.items()))
     return Verification(
-        entries=len(found.entries),
-        head=found.entries[max(found.entries)].digest if found.entries else None,
+        readable=readable,
+        head=readable[-1].digest if readable else None,
         anchors=len(noted),
         faults=tuple(sorted([*found.faults, *checked.faults], key=_place)),
         doubtful=tuple(sorted(checked.doubtful)),

@@ -5,16 +5,20 @@ from typing import Any
 
 import msgspec
 
+from components.audit.log import AuditLog
 from components.bundle import KNOWN_IMAGE_FILE
-from components.deployment import check, local
+from components.deployment import check, local, rollouts
 from components.endpoint.files import WantedModel, read_desired
 from components.errors import DeploymentError, InputError, RegistryError, UnfitModel
-from components.registry.promotion import withdraw
-from components.registry.versions import Alias, Registry
+from components.registry.crown import withdraw
+from components.registry.versions import Alias, ModelVersion, Registry
 from components.settings import ServingSettings
+from components.storage import open_store
 
 
-def deploy(name: str, version: str, mlflow_uri: str, home: Path, serving: ServingSettings) -> dict[str, Any]:
+def deploy(
+    name: str, version: str, mlflow_uri: str, home: Path, serving: ServingSettings, store_uri: str | None = None
+) -> dict[str, Any]:
     """Put a version behind the endpoint of a home.
 
     Fetches its bundle, has the running server load it beside what serves, or starts a server, and asks
@@ -28,6 +32,7 @@ def deploy(name: str, version: str, mlflow_uri: str, home: Path, serving: Servin
         mlflow_uri: The registry.
         home: Whose endpoint it is; bundles are kept in its folder ``models``.
         serving: Where the endpoint listens.
+        store_uri: Object store of the audit log that the rollout is entered in.
 
     Returns:
         ``url``, ``grpc_url``, ``model``, ``version``, ``digest``, ``data_version``, ``pid``, ``swapped``
@@ -40,9 +45,11 @@ def deploy(name: str, version: str, mlflow_uri: str, home: Path, serving: Servin
         IntegrityError: if its files are not what was registered.
         RegistryError: if MLflow does not answer or refuses.
     """
-    registry = Registry(mlflow_uri, home)
-    wanted, data_version = _fetch(registry, name, version, home)
+    registry = Registry(mlflow_uri, home, AuditLog(open_store(store_uri)) if store_uri else None)
+    chosen = registry.show(name, version)
+    wanted = _fetch(registry, chosen, home)
     before = _served(home).get(name)
+    rollouts.reconcile(registry, chosen, home, before)
     try:
         done = local.roll_out(home, serving, {name: wanted})
     except DeploymentError as error:
@@ -50,16 +57,20 @@ def deploy(name: str, version: str, mlflow_uri: str, home: Path, serving: Servin
         replaces = before is not None and before.digest != wanted.digest
         if replaces or isinstance(error, UnfitModel):
             kept += _withdraw(registry, name, wanted, str(error))
+        rollouts.tell_failed(registry, chosen, home, before, str(error))
         raise type(error)(f"{error}; {kept}") from error
     previous = done.previous.get(name)
+    swapped = not done.started and previous is not None and previous.digest != wanted.digest
+    if done.started or previous is None or swapped:
+        rollouts.tell(registry, chosen, home, previous, local.addresses(done.status)["url"])
     return {
         **local.addresses(done.status),
         "model": name,
         "version": wanted.version,
         "digest": wanted.digest,
-        "data_version": data_version,
+        "data_version": chosen.data_version,
         "pid": done.status.pid,
-        "swapped": not done.started and previous is not None and previous.digest != wanted.digest,
+        "swapped": swapped,
         "started": done.started,
     }
 
@@ -104,13 +115,12 @@ def champions(mlflow_uri: str, home: Path) -> dict[str, WantedModel]:
     names = [version.name for version in registry.versions() if Alias.CHAMPION in version.aliases]
     if not names:
         raise InputError("the registry holds no champion to serve; 'mscflow run' or 'mscflow demo' releases one")
-    return {name: _fetch(registry, name, Alias.CHAMPION, home)[0] for name in names}
+    return {name: _fetch(registry, registry.show(name, Alias.CHAMPION), home) for name in names}
 
 
-def _fetch(registry: Registry, name: str, which: str, home: Path) -> tuple[WantedModel, str | None]:
-    version = registry.show(name, which)
-    folder = registry.download(name, version.version, home / "models")
-    return WantedModel(str(folder.absolute()), version.version, version.digest), version.data_version
+def _fetch(registry: Registry, version: ModelVersion, home: Path) -> WantedModel:
+    folder = registry.download(version.name, version.version, home / "models")
+    return WantedModel(str(folder.absolute()), version.version, version.digest)
 
 
 def _served(home: Path) -> dict[str, WantedModel]:

@@ -8,30 +8,45 @@ from components.images import CONTROL
 
 
 @dsl.component(base_image=CONTROL, install_kfp_package=False)
+def champion(name: str) -> NamedTuple("Outputs", [("digest", str), ("result", str)]):
+    """Fetch the champion, from whose weights and search a new training may go on."""
+    from components.events import as_text, step
+    from components.registry.start import fetch_champion
+    from components.settings import load_settings
+
+    with step("champion") as report:
+        own = load_settings()
+        result = fetch_champion(name, own.mlflow_uri, own.home)
+        report(result)
+    return result["digest"], as_text(result)
+
+
+@dsl.component(base_image=CONTROL, install_kfp_package=False)
 def register(candidate: dsl.Input[dsl.Model]) -> NamedTuple(
-    "Outputs", [("name", str), ("version", str), ("result", dict)]
+    "Outputs", [("name", str), ("version", str), ("result", str)]
 ):
     """Give the candidate a version in the model registry; the same bytes keep their version."""
     from pathlib import Path
 
-    from components.events import step
+    from components.events import as_text, step
     from components.registry import steps
     from components.settings import load_settings
 
     with step("register") as report:
-        result = steps.register(Path(candidate.path), load_settings().mlflow_uri)
+        own = load_settings()
+        result = steps.register(Path(candidate.path), own.mlflow_uri, own.home, own.store_uri)
         report(result)
-    return result["name"], result["version"], result
+    return result["name"], result["version"], as_text(result)
 
 
 @dsl.component(base_image=CONTROL, install_kfp_package=False)
 def promote(
     store: str, split_id: str, name: str, version: str, settings: dict, report_page: dsl.Output[dsl.HTML]
-) -> NamedTuple("Outputs", [("passed", bool), ("result", dict)]):
+) -> NamedTuple("Outputs", [("passed", bool), ("result", str)]):
     """Judge the version against the floors and the champion; make it the champion if it passes."""
     import shutil
 
-    from components.events import step
+    from components.events import as_text, step
     from components.registry import steps
     from components.settings import GateSettings, load_settings
 
@@ -46,4 +61,4 @@ def promote(
         result["report"] = str(page)
         result["aliases"] = steps.show(name, version, own.mlflow_uri)["aliases"]
         report(result)
-    return result["passed"], result
+    return result["passed"], as_text(result)

@@ -6,14 +6,30 @@ from typing import Any
 
 import msgspec
 
-from components.registry import promotion
+from components.audit.log import AuditLog
+from components.registry import approval, crown, promotion, verdicts
+from components.registry.verdicts import Override
 from components.registry.versions import ModelVersion, Registry
-from components.settings import GateSettings
+from components.settings import GateSettings, Settings
+from components.storage import open_store
 from components.tracking import RUN_ID_VARIABLE
 
 
-def register(bundle_dir: Path, mlflow_uri: str) -> dict[str, Any]:
+def registry_of(mlflow_uri: str, home: Path | None, store_uri: str | None) -> Registry:
+    """Give the registry whose changes are entered in the audit log of a store; in none if no store is given."""
+    return Registry(mlflow_uri, home, AuditLog(open_store(store_uri)) if store_uri else None)
+
+
+def register(
+    bundle_dir: Path, mlflow_uri: str, home: Path | None = None, store_uri: str | None = None
+) -> dict[str, Any]:
     """Give a bundle a version in the registry, in the run that ``MLFLOW_RUN_ID`` names, if any.
+
+    Args:
+        bundle_dir: The bundle.
+        mlflow_uri: The registry.
+        home: Where locks lie when MLflow is a server.
+        store_uri: Object store of the audit log that it is entered in.
 
     Returns:
         ``name``, ``version``, ``digest``, ``aliases`` and ``created``, which is False where the same
@@ -23,7 +39,8 @@ def register(bundle_dir: Path, mlflow_uri: str) -> dict[str, Any]:
         IntegrityError: if the bundle is incomplete or altered.
         RegistryError: if MLflow does not answer or refuses.
     """
-    version, created = Registry(mlflow_uri).register(bundle_dir, run_id=os.environ.get(RUN_ID_VARIABLE) or None)
+    registry = registry_of(mlflow_uri, home, store_uri)
+    version, created = registry.register(bundle_dir, run_id=os.environ.get(RUN_ID_VARIABLE) or None)
     return {
         "name": version.name,
         "version": version.version,
@@ -41,17 +58,17 @@ def promote(
     mlflow_uri: str,
     gate: GateSettings,
     home: Path,
-    override: promotion.Override | None = None,
+    override: Override | None = None,
 ) -> dict[str, Any]:
     """Judge a version against floors and champion, and make it the champion if it passes.
 
     Args:
         name: Registered model.
         version: Its number or an alias.
-        store_uri: Object store of the images.
+        store_uri: Object store of the images, and of the audit log.
         split_id: Split whose test part decides; None takes the one that the version was made from.
         mlflow_uri: The registry.
-        gate: Floors and margins.
+        gate: Floors, margins and policy.
         home: Where bundles and decoded images are cached.
         override: Promotes a refused version, too.
 
@@ -63,7 +80,7 @@ def promote(
         IntegrityError: if a model is not what was registered.
         RegistryError: if MLflow does not answer or refuses.
     """
-    registry = Registry(mlflow_uri, home)
+    registry = registry_of(mlflow_uri, home, store_uri)
     split = split_id or registry.show(name, version).split_id or ""
     exam = promotion.Exam(store_uri, split, home)
     done = promotion.promote(registry, name, version, exam, gate, override)
@@ -71,7 +88,21 @@ def promote(
     return plain
 
 
-def rollback(name: str, mlflow_uri: str, home: Path, reason: str, by: str | None = None) -> dict[str, Any]:
+def approve(
+    name: str, which: str, store_uri: str, mlflow_uri: str, home: Path, *, reason: str, by: str | None = None
+) -> dict[str, Any]:
+    """Release a version that passed the gate and waits for a person; see ``components.registry.approval``.
+
+    Returns:
+        The champion now, as ``summary`` gives it.
+    """
+    registry = registry_of(mlflow_uri, home, store_uri)
+    return summary(approval.approve(registry, name, which, reason=reason, home=home, by=by))
+
+
+def rollback(
+    name: str, mlflow_uri: str, home: Path, reason: str, by: str | None = None, store_uri: str | None = None
+) -> dict[str, Any]:
     """Make the previous champion the champion again.
 
     Returns:
@@ -80,16 +111,18 @@ def rollback(name: str, mlflow_uri: str, home: Path, reason: str, by: str | None
     Raises:
         InputError: if there is none.
     """
-    return summary(promotion.rollback(Registry(mlflow_uri, home), name, reason, by))
+    return summary(crown.rollback(registry_of(mlflow_uri, home, store_uri), name, reason, by))
 
 
-def withdraw(name: str, version: str, mlflow_uri: str, home: Path, reason: str) -> dict[str, Any] | None:
-    """Undo the promotion of a version that then failed to serve; see ``promotion.withdraw``.
+def withdraw(
+    name: str, version: str, mlflow_uri: str, home: Path, reason: str, store_uri: str | None = None
+) -> dict[str, Any] | None:
+    """Undo the promotion of a version that then failed to serve; see ``crown.withdraw``.
 
     Returns:
         The champion now, as ``summary`` gives it; None if there is none.
     """
-    champion = promotion.withdraw(Registry(mlflow_uri, home), name, version, reason)
+    champion = crown.withdraw(registry_of(mlflow_uri, home, store_uri), name, version, reason)
     return summary(champion) if champion else None
 
 
@@ -104,16 +137,36 @@ def write_version_report(name: str, which: str, mlflow_uri: str, home: Path, pat
 
     registry = Registry(mlflow_uri, home)
     version = registry.show(name, which)
-    record = promotion.read_verdict(registry, version)
+    record = verdicts.read_verdict(registry, version)
     write_version_page(
         registry.download(name, version.version, home / "models"),
         path,
-        verdict=promotion.as_verdict(record) if record else None,
+        verdict=verdicts.as_verdict(record) if record else None,
         version=version.version,
         digest=version.digest,
         champion=record["champion_version"] if record else None,
-        notes=promotion.notes(version, record),
+        notes=verdicts.notes(version, record),
     )
+
+
+def write_evidence_pack(name: str, which: str, settings: Settings, folder: Path) -> dict[str, str]:
+    """Write all that the release of a version rests on, as a page and as JSON.
+
+    Returns:
+        ``model``, ``version``, ``html``, ``json`` and ``sha256`` (of the JSON).
+
+    Raises:
+        InputError: if there is no such version.
+        IntegrityError: if its bundle is not what was registered.
+    """
+    from components.registry.pack.content import gather
+    from components.registry.pack.page import write_pack
+
+    registry = registry_of(settings.mlflow_uri, settings.home, settings.store_uri)
+    version = registry.show(name, which)
+    log = AuditLog(open_store(settings.store_uri))
+    written = write_pack(gather(registry, log, version, settings), folder)
+    return {"model": version.name, "version": version.version, **written}
 
 
 def list_versions(mlflow_uri: str, name: str | None = None) -> list[ModelVersion]:
@@ -129,7 +182,7 @@ def show(name: str, which: str, mlflow_uri: str) -> dict[str, Any]:
     """
     registry = Registry(mlflow_uri)
     version = registry.show(name, which)
-    return {**summary(version), "tags": dict(version.tags), "verdict": promotion.read_verdict(registry, version)}
+    return {**summary(version), "tags": dict(version.tags), "verdict": verdicts.read_verdict(registry, version)}
 
 
 def summary(version: ModelVersion) -> dict[str, Any]:

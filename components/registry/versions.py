@@ -11,8 +11,10 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from components import tracking
-from components.bundle import BUNDLE_FILE, Bundle, DetectorBundle, read_any_bundle
+from components.audit.log import AuditLog
+from components.bundle import BUNDLE_FILE, WEIGHTS_FILE, Bundle, DetectorBundle, read_any_bundle
 from components.errors import InputError, IntegrityError, RegistryError
+from components.registry import journal
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -88,13 +90,15 @@ class Registry:
     Args:
         uri: Tracking URI, ``Settings.mlflow_uri``.
         home: Where locks lie when MLflow is a server; processes that share it take turns.
+        audit: Where what is done to models is entered; without it, whoever has one tells of it later.
 
     Every method raises ``RegistryError`` if MLflow does not answer or refuses.
     """
 
-    def __init__(self, uri: str, home: Path | None = None) -> None:
+    def __init__(self, uri: str, home: Path | None = None, audit: AuditLog | None = None) -> None:
         self.uri = uri
         self.home = home
+        self.audit = audit
 
     def register(self, folder: Path, *, run_id: str | None = None) -> Registered:
         """Give a bundle a version and the alias ``challenger``.
@@ -113,6 +117,7 @@ class Registry:
         with self.lock(bundle.model_name):
             found = self.find(bundle.model_name, digest)
             version = found or self._create(folder, bundle, digest, run_id)
+            journal.finish_registration(self, version)
             if not {Alias.CHAMPION, Alias.CHALLENGER} & set(version.aliases):
                 self.set_alias(version, Alias.CHALLENGER)
             return Registered(self.show(version.name, version.version), created=found is None)
@@ -131,12 +136,15 @@ class Registry:
             "task": bundle.task,
             **{f"{METRIC_TAG}{name}": repr(value) for name, value in bundle.metrics.items()},
         }
+        tags |= journal.registration(self, {**_facts(bundle), "digest": digest, "run_id": run_id})
         place = f"model-{digest[:12]}"
         with self._calling(f"registering {bundle.model_name} {digest[:12]}") as client:
             # bundle.json last: where it lies, the others do.
             for name in [*bundle.files, BUNDLE_FILE]:
                 below = (PurePosixPath(place) / name).parent
                 client.log_artifact(run_id, str(folder / name), str(below))
+            if bundle.weights is not None:
+                client.log_artifact(run_id, str(folder / WEIGHTS_FILE), weights_place(digest))
             self._ensure_model(client, bundle.model_name)
             source = f"{client.get_run(run_id).info.artifact_uri}/{place}"
             made = client.create_model_version(bundle.model_name, source, run_id, tags=tags)
@@ -232,6 +240,11 @@ class Registry:
                 elif key in version.tags:
                     client.delete_model_version_tag(version.name, version.version, key)
 
+    def untag(self, version: ModelVersion, tag: str) -> None:
+        """Remove a tag of a version, whether or not it was there when the version was read."""
+        with self._calling(f"untagging {version.name} {version.version}") as client:
+            client.delete_model_version_tag(version.name, version.version, tag)
+
     def log_file(self, version: ModelVersion, file: Path, path: str) -> None:
         """Keep a file among the artifacts of the version's run, in the folder ``path``."""
         with self._calling(f"uploading {file.name} to run {version.run_id}") as client:
@@ -305,6 +318,19 @@ class Registry:
 
     def _calling(self, doing: str) -> "AbstractContextManager[MlflowClient]":
         return tracking.calling(self.uri, doing)
+
+
+def weights_place(digest: str) -> str:
+    """Give the folder, among a run's artifacts, that keeps the weights of the model with this digest."""
+    return f"weights-{digest[:12]}"
+
+
+def _facts(bundle: Bundle | DetectorBundle) -> dict[str, str]:
+    return {
+        "data_version": bundle.data_version,
+        "split_id": bundle.split_id,
+        "model_code_version": bundle.code_version,
+    }
 
 
 def named(versions: Iterable[ModelVersion], alias: Alias) -> ModelVersion | None:

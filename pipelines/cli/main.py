@@ -17,7 +17,8 @@ import click
 from components.errors import MscflowError
 from pipelines.cli.data import data
 from pipelines.cli.endpoint import serve
-from pipelines.cli.models import models, report
+from pipelines.cli.model_group import models
+from pipelines.cli.models import report
 from pipelines.cli.pipelines import pipelines
 from pipelines.cli.predict import predict
 from pipelines.cli.run import demo, run

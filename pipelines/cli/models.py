@@ -1,4 +1,4 @@
-"""`mscflow models` and `mscflow report`: the registry and its evidence."""
+"""`mscflow models list, show` and `mscflow report`: the registry and its evidence."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,12 +20,7 @@ def _settings() -> "Settings":
     return load_settings()
 
 
-@click.group()
-def models() -> None:
-    """What was trained, what serves, and the way back."""
-
-
-@models.command("list")
+@click.command("list")
 @click.argument("name", required=False)
 @json_option
 def list_(name: str | None, as_json: bool) -> None:
@@ -54,7 +49,7 @@ def _row(row: dict[str, Any]) -> tuple[object, ...]:
     return row["name"], row["version"], aliases, accuracy, row["gate"], row["created"], row["digest"][:12]
 
 
-@models.command()
+@click.command()
 @model_argument
 @click.argument("version", default="champion")
 @json_option
@@ -85,7 +80,7 @@ def _show(shown: dict[str, Any]) -> None:
 
 def _show_rules(record: dict[str, Any]) -> None:
     from components.evaluation.verdict import bound_of, figure_of
-    from components.registry.promotion import as_verdict
+    from components.registry.verdicts import as_verdict
 
     verdict = as_verdict(record)
     table(
@@ -95,90 +90,6 @@ def _show_rules(record: dict[str, Any]) -> None:
             for rule in verdict.rules
         ],
     )
-
-
-@models.command()
-@model_argument
-@click.argument("version", default="challenger")
-@click.option("--force", is_flag=True, help="Promote although the gate refuses; needs --reason.")
-@click.option("--reason", help="Why it is promoted against the gate; recorded.")
-@json_option
-def promote(name: str, version: str, force: bool, reason: str | None, as_json: bool) -> None:
-    """Judge VERSION (a number or an alias) again; if it passes, make it the champion and serve it.
-
-    \b
-    Examples:
-      mscflow models promote confluence-single-stack 3
-      mscflow models promote confluence-single-stack 3 --force --reason "validated by hand, report 12"
-    """
-    from components.errors import GateRefused, InputError
-    from components.registry import steps
-    from components.registry.promotion import Override
-
-    if force and not reason:
-        raise InputError("--force needs --reason 'why', which is recorded with the version")
-    settings = _settings()
-    override = Override(reason=reason, by=_user()) if force and reason else None
-    done = steps.promote(
-        name, version, settings.store_uri, None, settings.mlflow_uri, settings.gate, settings.home, override
-    )
-    served = _serve_champion(settings, name) if done["passed"] else None
-    answer = {**done, "endpoint": served}
-    say(answer, as_json, lambda: click.echo(_promoted(answer, name)))
-    if not done["passed"]:
-        raise GateRefused("the gate refused the model: " + "; ".join(done["reasons"]))
-
-
-def _promoted(answer: dict[str, Any], name: str) -> str:
-    if not answer["passed"]:
-        return f"{name}: the champion stays version {answer['champion'] or 'none'}"
-    return f"{name}: the champion is version {answer['champion']}{_serving_note(answer['endpoint'])}"
-
-
-@models.command()
-@model_argument
-@click.option("--reason", default="rolled back by hand", show_default=True, help="Why; recorded with the versions.")
-@json_option
-def rollback(name: str, reason: str, as_json: bool) -> None:
-    """Make the previous champion of NAME the champion again, and serve it.
-
-    \b
-    Example:
-      mscflow models rollback confluence-single-stack --reason "misses overgrowth on lot 17"
-    """
-    from components.registry import steps
-
-    settings = _settings()
-    champion = steps.rollback(name, settings.mlflow_uri, settings.home, reason, _user())
-    served = _serve_champion(settings, name)
-    note = f"{name}: the champion is version {champion['version']} again{_serving_note(served)}"
-    say({**champion, "endpoint": served}, as_json, lambda: click.echo(note))
-
-
-def _serving_note(served: dict[str, Any] | None) -> str:
-    if served:
-        return f", and {served['url']} serves it"
-    return "; no endpoint runs ('mscflow serve' starts one)"
-
-
-def _serve_champion(settings: "Settings", name: str) -> dict[str, Any] | None:
-    """Swap the champion into the endpoint, if one runs."""
-    from components.deployment import steps
-    from components.deployment.local import status
-    from components.endpoint.files import read_status
-
-    running = read_status(settings.home / "endpoint") if status(settings.home)["running"] else None
-    if running is None:
-        return None
-    where = {"host": running.host, "port": running.port, "grpc_port": running.grpc_port}
-    serving = settings.serving.model_copy(update=where)
-    return steps.deploy(name, "champion", settings.mlflow_uri, settings.home, serving)
-
-
-def _user() -> str:
-    import getpass
-
-    return getpass.getuser()
 
 
 @click.command()

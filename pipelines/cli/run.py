@@ -154,7 +154,7 @@ def _run(settings: "Settings", source: str, as_json: bool) -> None:
             display.cached(step)
     answer = _answer(done, settings)
     say(answer, as_json, lambda: _show(answer, settings))
-    if not answer["gate"]["passed"]:
+    if not answer["gate"]["passed"] and not answer["gate"]["awaits_approval"]:
         raise GateRefused("the gate refused the model: " + "; ".join(answer["gate"]["reasons"]))
 
 
@@ -177,7 +177,7 @@ def _answer(done: "PipelineRun", settings: "Settings") -> dict[str, Any]:
             "digest": registered["digest"],
         },
         "metrics": results["evaluate"],
-        "gate": {"passed": promoted["passed"], "reasons": promoted["reasons"], "rules": promoted["rules"]},
+        "gate": {name: promoted[name] for name in ("passed", "awaits_approval", "reasons", "rules")},
         "endpoint": results.get("deploy"),
         "prediction": results.get("verify"),
         "seconds": done.seconds,
@@ -195,7 +195,9 @@ def _show(answer: dict[str, Any], settings: "Settings") -> None:
     else:
         _show_classifier(answer)
     gate, model = answer["gate"], answer["model"]
-    verdict = "passed the gate" if gate["passed"] else "was refused: " + "; ".join(gate["reasons"])
+    reasons = "; ".join(gate["reasons"])
+    refused = f"waits for approval: {reasons}" if gate["awaits_approval"] else f"was refused: {reasons}"
+    verdict = "passed the gate" if gate["passed"] else refused
     click.echo(f"model     {model['name']} version {model['version']} {verdict}")
     if answer["endpoint"]:
         click.echo(f"endpoint  {answer['endpoint']['url']}")

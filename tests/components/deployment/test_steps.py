@@ -9,7 +9,7 @@ import pytest
 from components.bundle import KnownAnswer
 from components.deployment import local, steps
 from components.errors import DeploymentError, EndpointUnavailable, InputError, UnfitModel
-from components.registry.promotion import PREDECESSOR_TAG
+from components.registry.crown import PREDECESSOR_TAG
 from components.registry.versions import Alias, Registry
 from components.settings import ServingSettings
 

@@ -8,13 +8,15 @@ from typing import Any
 
 import pytest
 
-from components import tracking
+from components.audit.log import AuditLog
 from components.datasets.splits import load_split
 from components.datasets.versions import DataRepository
 from components.errors import InputError, IntegrityError, RegistryError
 from components.evaluation.judging import AnyScored
-from components.registry import promotion
-from components.registry.promotion import Exam, Override, promote, rollback, settle, withdraw
+from components.registry import verdicts
+from components.registry.crown import rollback, withdraw
+from components.registry.promotion import Exam, promote
+from components.registry.verdicts import Override
 from components.registry.versions import ModelVersion, Registry
 from components.settings import GateSettings
 from components.storage import open_store
@@ -35,12 +37,12 @@ def exam(data: Any, tmp_path: Path) -> Exam:
 
 @pytest.fixture
 def registry(mlflow_uri: str, tmp_path: Path) -> Registry:
-    return Registry(mlflow_uri, tmp_path / "home")
+    return Registry(mlflow_uri, tmp_path / "home", AuditLog(open_store(tmp_path / "log")))
 
 
 @pytest.fixture
 def local(sqlite_uri: str, tmp_path: Path) -> Registry:
-    return Registry(sqlite_uri, tmp_path / "home")
+    return Registry(sqlite_uri, tmp_path / "home", AuditLog(open_store(tmp_path / "log")))
 
 
 def state(registry: Registry, name: str) -> dict[str, str]:
@@ -64,13 +66,13 @@ def test_the_first_champion_has_no_predecessor(
     assert figures["accuracy"] == 7 / 8  # the network errs on one grey of eight, on the images of the split
     assert figures["not worse than the champion"] is None
     version = registry.show(model_name, "1")
-    record = promotion.read_verdict(registry, version)
+    record = verdicts.read_verdict(registry, version)
     assert record is not None
     assert (version.gate, record["passed"], record["champion_version"]) == ("passed", True, None)
     parts = load_split(DataRepository(open_store(data.store)), data.first_split)
     assert record["n"] == len(parts["test"])
     assert record["split_id"] == data.first_split
-    assert promotion.as_verdict(record).challenger == version.digest
+    assert verdicts.as_verdict(record).challenger == version.digest
 
 
 def test_a_better_challenger_takes_over(registry: Registry, bundle_of: BundleOf, model_name: str, exam: Exam):
@@ -129,7 +131,7 @@ def test_both_are_judged_on_the_images_of_the_given_split(
     local.register(bundle_of(PERFECT, data_version=data.second, split_id=data.second_split))
     later = Exam(exam.store_uri, data.second_split, exam.home)
     assert promote(local, model_name, "2", later, GATE).passed
-    record = promotion.read_verdict(local, local.show(model_name, "2"))
+    record = verdicts.read_verdict(local, local.show(model_name, "2"))
     assert record is not None
     repository = DataRepository(open_store(data.store))
     before, after = (load_split(repository, split)["test"] for split in (data.first_split, data.second_split))
@@ -163,7 +165,7 @@ def test_a_broken_champion_is_named_and_can_be_overridden(
         promote(local, model_name, "2", exam, GATE)
     done = promote(local, model_name, "2", exam, GATE, Override("the champion's files are lost", by="Ada"))
     assert (done.passed, done.forced, done.champion) == (True, True, "2")
-    record = promotion.read_verdict(local, local.show(model_name, "2"))
+    record = verdicts.read_verdict(local, local.show(model_name, "2"))
     assert record is not None
     assert "version 1, is broken" in record["champion_not_judged"]
     assert record["override"] == {"reason": "the champion's files are lost", "by": "Ada"}
@@ -178,7 +180,7 @@ def test_a_person_may_promote_past_the_gate_and_it_is_kept(
     assert (done.passed, done.forced, done.champion, done.previous) == (True, True, "2", "1")
     assert done.reasons
     version = registry.show(model_name, "2")
-    record = promotion.read_verdict(registry, version)
+    record = verdicts.read_verdict(registry, version)
     assert record is not None
     assert (version.gate, version.tags["gate_forced"]) == ("forced", "Ada: needed for the audit")
     assert (record["passed"], record["override"]) == (False, {"reason": "needed for the audit", "by": "Ada"})
@@ -195,7 +197,7 @@ def test_every_verdict_is_kept(local: Registry, bundle_of: BundleOf, model_name:
     first = local.show(model_name, "1").tags["verdict"]
     promote(local, model_name, "1", exam, GATE)
     assert json.loads(local.read_file(version, first))["passed"] is False
-    record = promotion.read_verdict(local, local.show(model_name, "1"))
+    record = verdicts.read_verdict(local, local.show(model_name, "1"))
     assert record is not None
     assert record["passed"] is True
     assert "gate_reasons" not in local.show(model_name, "1").tags
@@ -246,105 +248,6 @@ def test_a_version_that_did_not_serve_is_withdrawn(local: Registry, bundle_of: B
     assert withdraw(local, model_name, "1", "did not answer") is None
     assert state(local, model_name) == {}
     assert promote(local, model_name, "2", exam, GATE).champion == "2"
-
-
-class Killed(BaseException):
-    """Stands for a process that ends at once."""
-
-
-class Fuse:
-    """Counts the calls that change MLflow, and ends the process before the given one."""
-
-    CALLS = (
-        "set_registered_model_alias",
-        "delete_registered_model_alias",
-        "set_model_version_tag",
-        "delete_model_version_tag",
-        "log_artifact",
-    )
-
-    def __init__(self, uri: str, patch: pytest.MonkeyPatch, blows_at: int) -> None:
-        self.left = blows_at
-        client = tracking.client(uri)
-        for name in self.CALLS:
-            patch.setattr(client, name, self._guarded(getattr(client, name)))
-
-    def _guarded(self, call: Callable[..., object]) -> Callable[..., object]:
-        def guarded(*args: object, **kwargs: object) -> object:
-            self.left -= 1
-            if self.left < 0:
-                raise Killed
-            return call(*args, **kwargs)
-
-        return guarded
-
-
-def kill_at_each_change(
-    registry: Registry, name: str, database: Path, action: Callable[[], object], monkeypatch: pytest.MonkeyPatch
-) -> list[dict[str, str]]:
-    """Run an action from one state again and again, killed later each time; give the states it left.
-
-    After each, the action runs once more, undisturbed, and must end where it would have without the kill.
-    """
-    before, left, kills = database.read_bytes(), [], 0
-    with monkeypatch.context() as patch:
-        patch.setattr("components.registry.promotion.datetime", FixedTime)
-        action()
-        expected, champion = registry.versions(name), state(registry, name)["champion"]
-        while True:
-            database.write_bytes(before)
-            with monkeypatch.context() as inner:
-                Fuse(registry.uri, inner, kills)
-                try:
-                    action()
-                except Killed:
-                    left.append(state(registry, name))
-                else:
-                    return left
-            kills += 1
-            if state(registry, name)["champion"] != champion:
-                action()
-            settle(registry, name)
-            assert registry.versions(name) == expected
-
-
-class FixedTime:
-    @staticmethod
-    def now(zone: object) -> object:
-        from datetime import datetime
-
-        return datetime(2026, 1, 1, tzinfo=zone)  # type: ignore[arg-type]
-
-
-def test_a_promotion_killed_anywhere_leaves_the_old_or_the_new_champion(
-    local: Registry, bundle_of: BundleOf, model_name: str, exam: Exam, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    make_champion(local, bundle_of(FAIR), exam)
-    make_champion(local, bundle_of(GOOD), exam)
-    local.register(bundle_of(PERFECT))
-    left = kill_at_each_change(
-        local,
-        model_name,
-        tmp_path / "home" / "mlflow.db",
-        lambda: promote(local, model_name, "3", exam, GATE),
-        monkeypatch,
-    )
-    assert {each["champion"] for each in left} == {"2", "3"}
-
-
-def test_a_rollback_killed_anywhere_leaves_the_old_or_the_new_champion(
-    local: Registry, bundle_of: BundleOf, model_name: str, exam: Exam, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    for answers in (FAIR, GOOD, PERFECT):
-        make_champion(local, bundle_of(answers), exam)
-    left = kill_at_each_change(
-        local,
-        model_name,
-        tmp_path / "home" / "mlflow.db",
-        lambda: rollback(local, model_name, "bad"),
-        monkeypatch,
-    )
-    assert {each["champion"] for each in left} == {"2", "3"}
 
 
 def test_two_promotions_at_once_end_in_one_champion(

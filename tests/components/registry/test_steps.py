@@ -12,7 +12,7 @@ from components.culture import Modality
 from components.errors import InputError
 from components.evaluation.steps import evaluate
 from components.registry import steps
-from components.registry.promotion import Override
+from components.registry.verdicts import Override
 from components.settings import GateSettings
 
 BundleOf = Callable[..., Path]
