@@ -113,8 +113,10 @@ def _possible(known: Tally) -> tuple[Floats, Floats, Floats]:
     first, second = means * (1 / spreads - 1), (1 - means) * (1 / spreads - 1)
     # Any mean is as likely as any other beforehand; the grid is denser towards 0 and 1.
     score = np.log(means * (1 - means)) + (_SPREAD_PRIOR - 1) * np.log1p(-spreads)
-    for wrong, asked in zip(known.wrong, known.asked, strict=True):
-        score += betaln(first + wrong, second + asked - wrong) - betaln(first, second)
+    # Many vessels have equal counts.
+    counts, vessels = np.unique(np.stack([known.wrong, known.asked]), axis=1, return_counts=True)
+    for (wrong, asked), times in zip(counts.T, vessels, strict=True):
+        score += times * (betaln(first + wrong, second + asked - wrong) - betaln(first, second))
     weight = np.exp(score - score.max())
     likely: Floats = weight / weight.sum()
     return first, second, likely

@@ -16,11 +16,11 @@ def screen(
     screening: dict,
     drift: dict,
     screening_page: dsl.Output[dsl.HTML],
-) -> NamedTuple("Outputs", [("verdict", str), ("admissible", str), ("result", dict)]):
+) -> NamedTuple("Outputs", [("verdict", str), ("admissible", str), ("result", str)]):
     """Hold the batch against its lineage and the champion; say what may be learnt from and what a person must see."""
     import shutil
 
-    from components.events import step
+    from components.events import as_text, step
     from components.screening import steps
     from components.settings import DriftSettings, ScreeningSettings, load_settings
 
@@ -41,4 +41,4 @@ def screen(
         # KFP knows no null.
         result = {key: value for key, value in result.items() if value is not None}
         report(result)
-    return result["verdict"], result["admissible"], result
+    return result["verdict"], result["admissible"], as_text(result)

@@ -93,8 +93,9 @@ def test_images(repository: DataRepository, lineage: str) -> dict[str, str]:
 
 def pattern(picture: Image.Image) -> Floats:
     """Describe a picture by its pattern of light and dark, shape (``SIDE`` ** 2,), of norm 1; 0 if it has none."""
-    small = picture.convert("L").convert("F").resize((SIDE, SIDE), Image.Resampling.BOX)
-    light = small.resize((_LIGHT_SIDE, _LIGHT_SIDE), Image.Resampling.BOX).resize((SIDE, SIDE))
+    # Bilinear shrinks a mirrored picture to the mirrored result; a box does not.
+    small = picture.convert("L").convert("F").resize((SIDE, SIDE), Image.Resampling.BILINEAR)
+    light = small.resize((_LIGHT_SIDE, _LIGHT_SIDE), Image.Resampling.BILINEAR).resize((SIDE, SIDE))
     levels: Floats = (np.asarray(small, np.float64) - np.asarray(light, np.float64)).ravel()
     levels -= levels.mean()
     norm = float(np.linalg.norm(levels))

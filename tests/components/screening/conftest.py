@@ -1,5 +1,6 @@
 import csv
 import json
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 from components.batches.intake import admit, intake
 from components.culture import Modality
 from components.datasets import steps as data_steps
+from components.datasets.frozen import read_frozen
 from components.datasets.manifest import ImageRecord
 from components.datasets.versions import DataRepository
 from components.evaluation.steps import evaluate
@@ -63,11 +65,15 @@ class Clinic:
     def admit(self, version: str, name: str) -> dict[str, Any]:
         return admit(self.store, version, LINEAGE, name, "b" * 64, self.home)
 
-    def screen(self, version: str, **screening: Any) -> dict[str, Any]:
+    def frozen(self) -> list[str]:
+        """Give the paths of the frozen test images."""
+        return [image.path for image in read_frozen(open_store(self.store), LINEAGE)[0].test]
+
+    def screen(self, version: str, lineage: str = LINEAGE, **screening: Any) -> dict[str, Any]:
         drift = DriftSettings(permutations=200)
         output = self.home / "screening" / version[:12]
         limits = ScreeningSettings(**screening)
-        return steps.screen(self.store, version, LINEAGE, MODEL, self.mlflow, limits, drift, self.home, output)
+        return steps.screen(self.store, version, lineage, MODEL, self.mlflow, limits, drift, self.home, output)
 
     def records(self, version: str) -> dict[str, ImageRecord]:
         return {record.path: record for record in self.repository.records(version)}
@@ -120,14 +126,26 @@ def no_champion(begun: Clinic, tmp_path: Path, empty_mlflow: Path) -> Clinic:
 
 
 def _copied(begun: Clinic, folder: Path) -> Clinic:
-    import shutil
-
     for name in ("store", "home"):
         shutil.copytree(begun.folder / name, folder / name)
     return Clinic(folder, str(folder / "store"), begun.mlflow, folder / "home", begun.split_id)
 
 
 @pytest.fixture
-def draw() -> Callable[..., None]:
-    """Gives ``write_picture``."""
-    return write_picture
+def run(clinic: Clinic, monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, Any]]:
+    """Runs ``mscflow`` on the clinic's store and gives its answer."""
+    from click.testing import CliRunner
+
+    from pipelines.cli.main import mscflow
+
+    monkeypatch.chdir(clinic.folder)
+    monkeypatch.setenv("MSCFLOW_HOME", str(clinic.home))
+    monkeypatch.setenv("MSCFLOW_STORE", clinic.store)
+
+    def run(*arguments: str) -> dict[str, Any]:
+        done = CliRunner().invoke(mscflow, [*arguments, "--json"], catch_exceptions=False)
+        assert done.exit_code == 0, done.output
+        answer: dict[str, Any] = json.loads(done.stdout)
+        return answer
+
+    return run
