@@ -52,6 +52,11 @@ def emit(event: str, **fields: Any) -> None:
         return
 
 
+def as_text(result: dict[str, Any]) -> str:
+    """Give a step's result as its output: as JSON text, since KFP knows no null and makes floats of whole numbers."""
+    return json.dumps(result, default=str)
+
+
 class Progress:
     """Counts work done and emits it at most about four times a second."""
 

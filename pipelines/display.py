@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Self
@@ -12,15 +12,21 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 
 from components.events import observed
 from pipelines.steps import STEPS
+from pipelines.summaries import summary
 
 # Where the output is no terminal (CI, a log), a line of progress at most this often, in seconds.
 QUIET_INTERVAL = 15.0
 
 
 class RunDisplay:
-    """Shows the events of a run on standard error; used as a context manager."""
+    """Shows the events of a run on standard error; used as a context manager.
 
-    def __init__(self) -> None:
+    Args:
+        steps: Of the pipeline, in their order.
+    """
+
+    def __init__(self, steps: Sequence[str] = STEPS) -> None:
+        self._steps = steps
         # This very file: while a pipeline runs, sys.stderr leads to its log.
         self._console = Console(file=sys.stderr, highlight=False)
         self._live = self._console.is_terminal
@@ -53,19 +59,23 @@ class RunDisplay:
         match event["event"]:
             case "started":
                 self._said = time.monotonic()
-                self._show_bar(_label(event["step"]), None, 0, None)
+                self._show_bar(self._label(event["step"]), None, 0, None)
             case "progress":
                 self._progress(event)
             case "finished":
                 self._hide_bar()
-                self._console.print(f"{_label(event['step'])} {event['seconds']:7.1f} s  {_summary(event)}")
+                self._console.print(f"{self._label(event['step'])} {event['seconds']:7.1f} s  {summary(event)}")
             case "failed":
                 self._hide_bar()
-                self._console.print(f"{_label(event['step'])}  [red]failed[/red]")
+                self._console.print(f"{self._label(event['step'])}  [red]failed[/red]")
 
     def cached(self, step: str) -> None:
         """Say that a step's result was there already."""
-        self._console.print(f"{_label(step)}   cached")
+        self._console.print(f"{self._label(step)}   cached")
+
+    def _label(self, step: str) -> str:
+        number = self._steps.index(step) + 1 if step in self._steps else 0
+        return f"[{number:>2}/{len(self._steps)}] {step:<9}".replace("[", "\\[")
 
     def _progress(self, event: dict[str, Any]) -> None:
         total, done, note = event["total"], event["done"], event.get("note") or ""
@@ -91,43 +101,3 @@ def progress_shown() -> Iterator[None]:
     """Show on standard error what this process reports while it works."""
     with RunDisplay() as display, observed(display.observe):
         yield
-
-
-def _label(step: str) -> str:
-    number = STEPS.index(step) + 1 if step in STEPS else 0
-    return f"[{number:>2}/{len(STEPS)}] {step:<9}".replace("[", "\\[")
-
-
-def _cells_found(result: dict[str, Any]) -> str:
-    named = (("test recall", result["recall"]), ("false discoveries", result["false_discovery_rate"]))
-    return ", ".join(f"{name} {'-' if value is None else format(value, '.3f')}" for name, value in named)
-
-
-def _summary(event: dict[str, Any]) -> str:
-    """The one thing that a person wants to know of a finished step."""
-    result = event["result"]
-    match event["step"]:
-        case "snapshot":
-            return f"{result['images']} images, {result['new_images']} new, version {result['data_version'][:12]}"
-        case "validate":
-            held = sum(result["quarantined"].values())
-            return f"{result['accepted']} fit for use, {held} quarantined"
-        case "split":
-            return ", ".join(f"{part} {sum(counts.values())}" for part, counts in result["counts"].items())
-        case "search":
-            return f"{result['trials']} trials, best learning rate {result['best_lr']:.2e}"
-        case "train":
-            return f"{result['epochs']} epochs, best {result['best_epoch']}"
-        case "evaluate":
-            if "recall" in result:
-                return f"{_cells_found(result)} on {result['n']} images"
-            return f"test accuracy {result['accuracy']:.3f} on {result['n']} images"
-        case "register":
-            return f"{result['name']} version {result['version']}"
-        case "promote":
-            kept = "waits for approval" if result["awaits_approval"] else "refused by the gate"
-            return "passed the gate" if result["passed"] else kept
-        case "deploy":
-            return str(result["url"])
-        case _:
-            return ""

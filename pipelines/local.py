@@ -66,7 +66,8 @@ def run_train_pipeline(settings: Settings, source: str, observe: Observer) -> Pi
     def compose() -> dict[str, Any]:
         from pipelines.train import train_pipeline
 
-        return dict(train_pipeline(**pipeline_arguments(settings, source)).outputs)
+        given = train_pipeline(**pipeline_arguments(settings, source)).outputs
+        return {name: json.loads(result) for name, result in given.items()}
 
     return _run(settings, {"source": source}, compose, observe)
 

@@ -30,24 +30,24 @@ def roll_out(
     serving: dict,
     name: str,
     version: str,
-    polled: dict,
-    taken: dict,
-    screened: dict,
-    admitted: dict,
-    validated: dict,
-    divided: dict,
-    led: dict,
-    searched: dict,
-    trained: dict,
-    evaluated: dict,
-    registered: dict,
-    promoted: dict,
+    polled: str,
+    taken: str,
+    screened: str,
+    admitted: str,
+    validated: str,
+    divided: str,
+    led: str,
+    searched: str,
+    trained: str,
+    evaluated: str,
+    registered: str,
+    promoted: str,
 ) -> None:
     """Deploy a version that was released, and conclude; conclude alone where it was not."""
     with dsl.If(passed == True):  # noqa: E712  KFP builds its condition from this comparison
         deployed = deploy(name=name, version=version, settings=serving)
         deployed.set_caching_options(False)
-        verified = verify(url=deployed.outputs["url"], name=name, deployed=deployed.outputs["result"])
+        verified = verify(url=deployed.outputs["url"], name=name, digest=deployed.outputs["digest"])
         verified.set_caching_options(False)
         released = conclude(
             store=store,
@@ -115,9 +115,9 @@ def learn(
     gate: dict,
     serving: dict,
     retraining: dict,
-    polled: dict,
-    taken: dict,
-    screened: dict,
+    polled: str,
+    taken: str,
+    screened: str,
 ) -> None:
     """Learn from a batch that was admitted and judge what was learnt; conclude where it was not admitted."""
     with dsl.If(verdict != "admitted"):
@@ -238,7 +238,7 @@ def work(
     screening: dict,
     drift: dict,
     retraining: dict,
-    polled: dict,
+    polled: str,
 ) -> None:
     """Take a batch in, screen it, and go on as its screening says; nothing where there is no batch."""
     with dsl.If(found == True):  # noqa: E712

@@ -5,7 +5,7 @@ depends on their inputs alone are cached; those that look at the world outside (
 registry, the endpoint) run every time and are cheap when nothing changed.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from kfp import dsl
 
@@ -18,16 +18,16 @@ from components.tuning.component import search
 
 
 class TrainOutputs(NamedTuple):
-    """What the pipeline gives back, one result a step that always runs."""
+    """What the pipeline gives back, one result a step that always runs, as JSON text."""
 
-    snapshot: dict[str, Any]
-    validate: dict[str, Any]
-    split: dict[str, Any]
-    search: dict[str, Any]
-    train: dict[str, Any]
-    evaluate: dict[str, Any]
-    register: dict[str, Any]
-    promote: dict[str, Any]
+    snapshot: str
+    validate: str
+    split: str
+    search: str
+    train: str
+    evaluate: str
+    register: str
+    promote: str
 
 
 @dsl.pipeline(name="rollout")
@@ -40,7 +40,7 @@ def rollout(passed: bool, name: str, version: str, serving: dict) -> None:
     with dsl.If(passed == True):  # noqa: E712  KFP builds its condition from this comparison
         deployed = deploy(name=name, version=version, settings=serving)
         deployed.set_caching_options(False)
-        verified = verify(url=deployed.outputs["url"], name=name, deployed=deployed.outputs["result"])
+        verified = verify(url=deployed.outputs["url"], name=name, digest=deployed.outputs["digest"])
         verified.set_caching_options(False)
 
 

@@ -9,11 +9,11 @@ from components.images import CONTROL
 
 @dsl.component(base_image=CONTROL, install_kfp_package=False)
 def poll(watched: str, batch: str, store: str, lineage: str, owner: str, lease: float) -> NamedTuple(
-    "Outputs", [("found", bool), ("name", str), ("batch_id", str), ("uri", str), ("result", dict)]
+    "Outputs", [("found", bool), ("name", str), ("batch_id", str), ("uri", str), ("result", str)]
 ):
     """Claim the oldest complete batch that nobody has worked on, or the one that is named."""
     from components.batches import steps
-    from components.events import step
+    from components.events import as_text, step
     from components.settings import load_settings
 
     with step("poll") as report:
@@ -21,24 +21,24 @@ def poll(watched: str, batch: str, store: str, lineage: str, owner: str, lease: 
         report(result)
     # KFP knows no null.
     named = (result.get(key) or "" for key in ("batch", "id", "uri"))
-    return result["found"], *named, {key: value for key, value in result.items() if value is not None}
+    return result["found"], *named, as_text(result)
 
 
 @dsl.component(base_image=CONTROL, install_kfp_package=False)
 def intake(uri: str, name: str, store: str, lineage: str, modality: str, settings: dict) -> NamedTuple(
-    "Outputs", [("batch_version", str), ("result", dict)]
+    "Outputs", [("batch_version", str), ("result", str)]
 ):
     """Take the batch in as a data version of its own; nothing of the lineage moves."""
     from components.batches.intake import intake as take_in
     from components.culture import Modality
-    from components.events import step
+    from components.events import as_text, step
     from components.settings import DataSettings, load_settings
 
     with step("intake") as report:
         limits = DataSettings.model_validate(settings)
         result = take_in(uri, name, store, lineage, Modality(modality), limits, load_settings().home)
         report(result)
-    return result["batch_version"], result
+    return result["batch_version"], as_text(result)
 
 
 @dsl.component(base_image=CONTROL, install_kfp_package=False)
@@ -59,9 +59,9 @@ def admit(
         ("split_id", str),
         ("lineage", str),
         ("quarantined", str),
-        ("admitted", dict),
-        ("validated", dict),
-        ("divided", dict),
+        ("admitted", str),
+        ("validated", str),
+        ("divided", str),
     ],
 ):
     """Add what was admitted to the lineage, validate the whole, and divide it: three short steps, one process."""
@@ -70,7 +70,7 @@ def admit(
     from components.batches.intake import admit as take_up
     from components.culture import Task
     from components.datasets import steps
-    from components.events import step
+    from components.events import as_text, step
     from components.settings import DataSettings, DetectionSettings, SplitSettings, load_settings
 
     home = load_settings().home
@@ -87,9 +87,8 @@ def admit(
         report(divided)
     # As text: numbers in a dictionary come back from the cache as other types, and would miss it downstream.
     quarantined = json.dumps(validated["quarantined"], sort_keys=True)
-    return (
-        validated["data_version"], divided["split_id"], divided["lineage"], quarantined, admitted, validated, divided
-    )  # fmt: skip
+    told = map(as_text, (admitted, validated, divided))
+    return validated["data_version"], divided["split_id"], divided["lineage"], quarantined, *told
 
 
 @dsl.component(base_image=CONTROL, install_kfp_package=False)
@@ -99,24 +98,26 @@ def conclude(
     name: str,
     batch_id: str,
     owner: str,
-    poll: dict = {},  # noqa: B006  KFP takes defaults from the signature, and never changes them
-    intake: dict = {},  # noqa: B006
-    screen: dict = {},  # noqa: B006
-    admit: dict = {},  # noqa: B006
-    validate: dict = {},  # noqa: B006
-    split: dict = {},  # noqa: B006
-    champion: dict = {},  # noqa: B006
-    search: dict = {},  # noqa: B006
-    train: dict = {},  # noqa: B006
-    evaluate: dict = {},  # noqa: B006
-    register: dict = {},  # noqa: B006
-    promote: dict = {},  # noqa: B006
-    deploy: dict = {},  # noqa: B006
-    verify: dict = {},  # noqa: B006
-) -> NamedTuple("Outputs", [("result", dict)]):
+    poll: str = "",
+    intake: str = "",
+    screen: str = "",
+    admit: str = "",
+    validate: str = "",
+    split: str = "",
+    champion: str = "",
+    search: str = "",
+    train: str = "",
+    evaluate: str = "",
+    register: str = "",
+    promote: str = "",
+    deploy: str = "",
+    verify: str = "",
+) -> NamedTuple("Outputs", [("result", str)]):
     """Write down what came of the batch, in the ledger and in the audit log; the others are the steps' results."""
+    import json
+
     from components.batches.outcome import conclude as write_down
-    from components.events import step
+    from components.events import as_text, step
     from components.settings import load_settings
 
     with step("conclude") as report:
@@ -125,8 +126,8 @@ def conclude(
             "champion": champion, "search": search, "train": train, "evaluate": evaluate, "register": register,
             "promote": promote, "deploy": deploy, "verify": verify,
         }  # fmt: skip
-        results = {step_name: result for step_name, result in given.items() if result}
+        results = {step_name: json.loads(text) for step_name, text in given.items() if text}
         result = write_down(store, lineage, name, batch_id, owner, results, load_settings().home)
         # What steps gave that came from a cache: those have no event of their own.
         report({**result, "steps": results})
-    return (result,)
+    return (as_text(result),)

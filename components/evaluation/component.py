@@ -21,7 +21,7 @@ def evaluate(
     trials: dsl.Input[dsl.Artifact],
     candidate: dsl.Output[dsl.Model],
     metrics: dsl.Output[dsl.Metrics],
-) -> NamedTuple("Outputs", [("result", dict)]):
+) -> NamedTuple("Outputs", [("result", str)]):
     """Calibrate on the validation part, score on the test part, and write the model's bundle."""
     import json
     from pathlib import Path
@@ -29,7 +29,7 @@ def evaluate(
     from components.culture import Modality, Task
     from components.evaluation import steps
     from components.evaluation.detector.steps import evaluate_detector
-    from components.events import step
+    from components.events import as_text, step
     from components.settings import EvaluationSettings, load_settings
 
     with step("evaluate") as report:
@@ -51,4 +51,4 @@ def evaluate(
     for name, value in result.items():
         if isinstance(value, int | float):
             metrics.log_metric(name, value)
-    return (result,)
+    return (as_text(result),)

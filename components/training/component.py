@@ -19,7 +19,7 @@ def train(
     model: dsl.Output[dsl.Model],
     champion: str = "",
     retraining: dict = {"start": "scratch"},  # noqa: B006  KFP takes defaults from the signature, and never changes them
-) -> NamedTuple("Outputs", [("result", dict)]):
+) -> NamedTuple("Outputs", [("result", str)]):
     """Fit one model on the train part, choosing the epoch on the validation part.
 
     It starts from the champion's weights, or anew, or whichever of the two does better on the validation part.
@@ -27,7 +27,7 @@ def train(
     from pathlib import Path
 
     from components.culture import Modality, Task
-    from components.events import step
+    from components.events import as_text, step
     from components.settings import DetectionSettings, RetrainSettings, TrainingSettings, load_settings
     from components.training.start import train_from
 
@@ -47,4 +47,4 @@ def train(
             detection=DetectionSettings.model_validate(detection) if task == Task.ABNORMAL_CELLS else None,
         )
         report(result)
-    return (result,)
+    return (as_text(result),)

@@ -16,11 +16,11 @@ def search(
     trials: dsl.Output[dsl.Artifact],
     champion: str = "",
     retraining: dict = {},  # noqa: B006  KFP takes defaults from the signature, and never changes them
-) -> NamedTuple("Outputs", [("learning_rate", float), ("result", dict)]):
+) -> NamedTuple("Outputs", [("learning_rate", float), ("result", str)]):
     """Find the learning rate that does best on the validation part; what led to the champion makes it shorter."""
     from pathlib import Path
 
-    from components.events import step
+    from components.events import as_text, step
     from components.settings import RetrainSettings, SearchSettings, TrainingSettings, load_settings
     from components.tuning import steps
     from components.tuning.earlier import earlier_trials
@@ -42,4 +42,4 @@ def search(
             earlier,
         )
         report(result)
-    return result["best_lr"], result
+    return result["best_lr"], as_text(result)
