@@ -40,11 +40,10 @@ from components.datasets.versions import DataRepository
 from components.evaluation.familiarity import descriptions
 from components.evaluation.resampling import group_index
 from components.events import observed
-from components.imaging import Preprocessing
 from components.novelty import INDIFFERENT
 from components.screening.drift import judge_drift
 from components.screening.drift.comparison import compare, within_whitening
-from components.settings import DriftSettings
+from components.settings import DriftSettings, TrainingSettings
 from components.storage import open_store
 
 SIDE, MONTHS = 96, 12
@@ -114,17 +113,19 @@ def _draw(repository: DataRepository, folder: Path, seed: int, microscope: Micro
 def _make_bundle(folder: Path) -> Path:
     from components.models.classifier import build_classifier
     from components.models.export import export_onnx
-    from components.models.weights import find_weights
+    from components.models.weights import find_weights, input_of
 
     folder.mkdir()
-    export_onnx(build_classifier("cover_net", 0.5, find_weights("cover_net", "auto"), 0), SIDE, folder / MODEL_FILE)
+    settings = TrainingSettings(backbone="cover_net", image_size=SIDE)
+    weights = find_weights(settings.backbone, settings.weights)
+    export_onnx(build_classifier(settings.backbone, settings.dropout, weights, 0), SIDE, folder / MODEL_FILE)
     (folder / KNOWN_IMAGE_FILE).write_bytes(b"not asked here")
     bundle = Bundle(
         model_name="confluence-single-stack",
         modality=Modality.SINGLE_STACK,
         backbone="cover_net",
         classes=CLASS_NAMES,
-        preprocessing=Preprocessing(size=SIDE, planes="texture"),
+        preprocessing=input_of(settings, weights),
         temperature=1.0,
         min_confidence=0.0,
         known=KnownAnswer(probabilities=(0.25,) * 4),
