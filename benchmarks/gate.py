@@ -2,6 +2,7 @@
 
 python benchmarks/gate.py                     the tables of docs/retraining/gate.md, about ten minutes
 python benchmarks/gate.py --challengers 50    the same, roughly, within three
+python benchmarks/gate.py --vessels 12        for test parts of twelve vessels alone
 python benchmarks/gate.py --json FILE         all shares, for machines
 
 Models are simulated, so that their true quality is known (readers/cultures.py). Each challenger and the champion
@@ -12,7 +13,7 @@ vessels, were drawn ("over images"); "point estimate", which releases what is no
 
 import argparse
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,8 +28,10 @@ from components.settings import GateSettings
 
 CHAMPION = 0.88
 DIFFERENCES = (-0.10, -0.05, -0.02, 0.0, 0.02, 0.05, 0.10)
-# Vessels of the test part, and images of each; the first is the demo's.
-TEST_PARTS = ((2, 24), (6, 8), (12, 4), (24, 4), (48, 4), (96, 4))
+Part = tuple[int, int]  # vessels of a test part, and images of each
+PARTS: tuple[Part, ...] = ((2, 24), (6, 8), (12, 4), (12, 24), (24, 4), (48, 4), (96, 4))  # the first is the demo's
+HARMED: tuple[Part, ...] = ((12, 4), (12, 24), (24, 4), (48, 4), (96, 4))
+YEARS: tuple[Part, ...] = ((12, 4), (48, 4))
 
 Decide = Callable[[Scored, Scored], bool]
 
@@ -79,9 +82,7 @@ class Share(NamedTuple):
         return f"{self.released / self.of:4.0%} ({low:.0%}-{high:.0%})"
 
 
-def released(
-    challenger: Reader, champion: Reader, part: tuple[int, int], challengers: int, seed: int
-) -> dict[str, Share]:
+def released(challenger: Reader, champion: Reader, part: Part, challengers: int, seed: int) -> dict[str, Share]:
     """Judge so many challengers of one kind, each on a test part of its own."""
     rng = np.random.default_rng([seed, *part])
     counts = dict.fromkeys(RULES, 0)
@@ -93,15 +94,15 @@ def released(
     return {rule: Share(count, challengers) for rule, count in counts.items()}
 
 
-def by_difference(ruler: Ruler, challengers: int) -> Iterator[dict[str, Any]]:
+def by_difference(ruler: Ruler, parts: Sequence[Part], challengers: int) -> Iterator[dict[str, Any]]:
     champion = ruler.reader(CHAMPION)
-    for part in TEST_PARTS:
+    for part in parts:
         for difference in DIFFERENCES:
             shares = released(ruler.reader(CHAMPION + difference), champion, part, challengers, 1)
             yield {"vessels": part[0], "images": part[0] * part[1], "difference": difference, **shares}
 
 
-def by_harm(ruler: Ruler, challengers: int) -> Iterator[dict[str, Any]]:
+def by_harm(ruler: Ruler, parts: Sequence[Part], challengers: int) -> Iterator[dict[str, Any]]:
     """Judge challengers that an average may hide; all but the last are better on the whole, or as good."""
     champion = ruler.reader(CHAMPION)
     harms = {
@@ -109,13 +110,13 @@ def by_harm(ruler: Ruler, challengers: int) -> Iterator[dict[str, Any]]:
         "blind to a fifth of the overgrown, 7 points better elsewhere": ruler.reader(CHAMPION + 0.07, blind=0.2),
         "learnt from shuffled labels": Reader(ruler.spread(CHAMPION), guesses=True),
     }
-    for part in TEST_PARTS[1:]:
+    for part in parts:
         for harm, challenger in harms.items():
             shares = released(challenger, champion, part, challengers, 2)
             yield {"vessels": part[0], "images": part[0] * part[1], "harm": harm, **shares}
 
 
-def year(ruler: Ruler, part: tuple[int, int], mean: float, decide: Decide, seed: int) -> list[float]:
+def year(ruler: Ruler, part: Part, mean: float, decide: Decide, seed: int) -> list[float]:
     """Let twelve challengers come one after another, and give the true accuracy of what serves after each.
 
     Every challenger is as good as the first champion plus ``mean`` and chance (3 points). All are judged on the
@@ -135,8 +136,8 @@ def year(ruler: Ruler, part: tuple[int, int], mean: float, decide: Decide, seed:
     return served
 
 
-def by_year(ruler: Ruler, years: int) -> Iterator[dict[str, Any]]:
-    for part in ((12, 4), (48, 4), (96, 4)):
+def by_year(ruler: Ruler, parts: Sequence[Part], years: int) -> Iterator[dict[str, Any]]:
+    for part in parts:
         for mean in (0.0, -0.03):
             for rule, decide in CHAINS.items():
                 served = np.array([year(ruler, part, mean, decide, seed) for seed in range(years)]) - CHAMPION
@@ -180,15 +181,17 @@ def summary(rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--challengers", type=int, default=200, help="of each kind and test part")
-    parser.add_argument("--years", type=int, default=60, help="simulated for each rule")
+    parser.add_argument("--years", type=int, default=40, help="simulated for each rule")
+    parser.add_argument("--vessels", type=int, help="only test parts of so many vessels")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     ruler = Ruler()
     print(f"share released; the champion's true accuracy is {CHAMPION:.0%}, differences are in points")
-    found = {"difference": told(by_difference(ruler, options.challengers))}
+    parts, harmed, years = ([p for p in some if options.vessels in (None, p[0])] for some in (PARTS, HARMED, YEARS))
+    found = {"difference": told(by_difference(ruler, parts, options.challengers))}
     found["summary"] = told(summary(found["difference"]))
-    found["harm"] = told(by_harm(ruler, options.challengers))
-    found["year"] = told(by_year(ruler, options.years))
+    found["harm"] = told(by_harm(ruler, harmed, options.challengers))
+    found["year"] = told(by_year(ruler, years, options.years))
     if options.json:
         options.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 

@@ -16,7 +16,7 @@ from components.culture import BAND_EDGES
 from components.evaluation.scored import Scored
 
 # Of an error's variance: what all models share, and what the images of one vessel share.
-SHARED, OF_VESSEL = 0.8, 0.25
+SHARED, OF_VESSEL = 0.8, 0.5
 # Vessels of the rarer source.
 ELSEWHERE = 0.25
 

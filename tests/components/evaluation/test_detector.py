@@ -9,6 +9,7 @@ import pytest
 
 from components.boxes import Boxes
 from components.errors import DataError, IntegrityError
+from components.evaluation.costs import Costs
 from components.evaluation.curves import Curve
 from components.evaluation.detector.evidence import (
     Answer,
@@ -97,6 +98,23 @@ class TestGate:
         assert not verdict.passed
         assert judge_detector(scored(16), champion, FLOORS.model_copy(update={"margin": 0.5, "max_loss": 0.5})).passed
         assert judge_detector(scored(20), champion, FLOORS).passed
+
+    def test_fewer_false_boxes_do_not_pay_for_missed_cells(self):
+        champion, challenger = scored(20, wrong_in=10, model="b" * 64), scored(17)
+        assert challenger.measured(resamples=1).value("f1") > champion.measured(resamples=1).value("f1")
+        verdict = judge_detector(challenger, champion, FLOORS)
+        assert [rule.name for rule in verdict.rules if not rule.passed] == ["not worse in recall"]
+        assert judge_detector(scored(20), champion, FLOORS).passed
+
+    def test_the_identical_one_passes_and_one_that_saw_the_images_does_not(self):
+        champion = scored(16, model="b" * 64)
+        assert judge_detector(scored(16), champion, FLOORS).passed
+        seen = judge_detector(replace(scored(20), learnt=3), champion, FLOORS)
+        assert [rule.name for rule in seen.rules if not rule.passed] == ["test images it learnt from"]
+
+    def test_what_it_costs_is_judged_with_it(self):
+        verdict = judge_detector(scored(18), None, FLOORS, Costs(0.1, None, 900_000_000))
+        assert verdict.reasons == ("The exported network is 900 MB, more than 500 MB.",)
 
     def test_other_images_or_cells_cannot_be_compared(self):
         champion = scored(20)
