@@ -20,6 +20,7 @@ def retrain_arguments(settings: Settings, watched: str, batch: str, lineage: str
         "lineage": lineage,
         "owner": owner,
         "lease": settings.watch.lease,
+        "attempts": settings.watch.attempts,
         "model_name": model_name(settings),
         **_shared(settings),
         "screening": plain["screening"],

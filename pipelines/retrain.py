@@ -288,6 +288,7 @@ def retrain_pipeline(
     lineage: str,
     owner: str,
     lease: float,
+    attempts: int,
     task: str,
     modality: str,
     model_name: str,
@@ -312,6 +313,7 @@ def retrain_pipeline(
         lineage: That the batch is added to.
         owner: Who works on it, for the ledger and the audit log.
         lease: Seconds for which the batch is claimed.
+        attempts: Runs that a batch may take.
         task: One of ``components.culture.Task``.
         modality: One of ``components.culture.Modality``.
         model_name: Registered model whose champion the batch is held against.
@@ -327,7 +329,9 @@ def retrain_pipeline(
         drift: ``DriftSettings``.
         retraining: ``RetrainSettings``.
     """
-    polled = poll(watched=watched, batch=batch, store=store, lineage=lineage, owner=owner, lease=lease)
+    polled = poll(
+        watched=watched, batch=batch, store=store, lineage=lineage, owner=owner, lease=lease, attempts=attempts
+    )
     polled.set_caching_options(False)
     worked = work(
         found=polled.outputs["found"],

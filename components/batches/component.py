@@ -8,7 +8,7 @@ from components.images import CONTROL
 
 
 @dsl.component(base_image=CONTROL, install_kfp_package=False)
-def poll(watched: str, batch: str, store: str, lineage: str, owner: str, lease: float) -> NamedTuple(
+def poll(watched: str, batch: str, store: str, lineage: str, owner: str, lease: float, attempts: int) -> NamedTuple(
     "Outputs", [("found", bool), ("name", str), ("batch_id", str), ("uri", str), ("result", str)]
 ):
     """Claim the oldest complete batch that nobody has worked on, or the one that is named."""
@@ -17,7 +17,7 @@ def poll(watched: str, batch: str, store: str, lineage: str, owner: str, lease: 
     from components.settings import load_settings
 
     with step("poll") as report:
-        result = steps.poll(watched, batch or None, store, lineage, load_settings().home, owner, lease)
+        result = steps.poll(watched, batch or None, store, lineage, load_settings().home, owner, lease, attempts)
         report(result)
     # KFP knows no null.
     named = (result.get(key) or "" for key in ("batch", "id", "uri"))
@@ -118,7 +118,6 @@ def conclude(
 
     from components.batches.outcome import conclude as write_down
     from components.events import as_text, step
-    from components.settings import load_settings
 
     with step("conclude") as report:
         given = {
@@ -127,7 +126,7 @@ def conclude(
             "promote": promote, "deploy": deploy, "verify": verify,
         }  # fmt: skip
         results = {step_name: json.loads(text) for step_name, text in given.items() if text}
-        result = write_down(store, lineage, name, batch_id, owner, results, load_settings().home)
+        result = write_down(store, lineage, name, batch_id, owner, results)
         # What steps gave that came from a cache: those have no event of their own.
         report({**result, "steps": results})
     return (as_text(result),)

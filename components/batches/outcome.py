@@ -2,11 +2,12 @@
 
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from components.audit.log import AuditLog
 from components.batches import steps
+from components.batches.ledger import Ledger
+from components.errors import ConflictError
 from components.provenance import code_version
 from components.storage import open_store
 from components.tracking import RUN_ID_VARIABLE
@@ -21,12 +22,13 @@ def outcome(results: Results) -> dict[str, Any]:
 
     Returns:
         ``ended`` (released, refused, waiting for approval, or the screening's stopped or queued), ``reasons``, and
-        what is known of: ``images``, ``drifted``, ``data_version``, ``split_id``, ``start`` (of the training),
-        ``model``, ``version``, ``digest``, ``url``.
+        what is known of: ``attempt``, ``images``, ``drifted``, ``data_version``, ``split_id``, ``start`` (of the
+        training), ``model``, ``version``, ``digest``, ``url``.
     """
     screened, promoted = results.get("screen", {}), results.get("promote", {})
     drift = screened.get("drift") or {}
     named = {
+        "attempt": results.get("poll", {}).get("attempt"),
         "images": results.get("intake", {}).get("images"),
         "drifted": drift.get("drifted"),
         "data_version": results.get("validate", {}).get("data_version"),
@@ -42,9 +44,7 @@ def outcome(results: Results) -> dict[str, Any]:
     return {"ended": _ended(screened, promoted, results), "reasons": list(told), **known}
 
 
-def conclude(
-    store_uri: str, lineage: str, name: str, batch_id: str, owner: str, results: Results, home: Path
-) -> dict[str, Any]:
+def conclude(store_uri: str, lineage: str, name: str, batch_id: str, owner: str, results: Results) -> dict[str, Any]:
     """Write down what came of a batch; first in the audit log, so that a batch is done only once it is told.
 
     Returns:
@@ -54,6 +54,7 @@ def conclude(
         StorageError: if the store cannot be written.
         ConflictError: if the batch has gone to another owner meanwhile.
     """
+    _check_owner(store_uri, lineage, batch_id, owner)
     came = outcome(results)
     _tell("run.finished", store_uri, lineage, name, owner, {**came, "batch_id": batch_id})
     steps.conclude(store_uri, lineage, batch_id, owner, came, None)
@@ -69,6 +70,7 @@ def conclude_failed(
         StorageError: if the store cannot be written.
         ConflictError: if the batch has gone to another owner meanwhile.
     """
+    _check_owner(store_uri, lineage, batch_id, owner)
     came = {"ended": FAILED, "reasons": [failure], "exit_code": exit_code}
     _tell("run.failed", store_uri, lineage, name, owner, {**came, "batch_id": batch_id})
     steps.conclude(store_uri, lineage, batch_id, owner, came, failure)
@@ -78,9 +80,16 @@ def conclude_failed(
 def _ended(screened: Mapping[str, Any], promoted: Mapping[str, Any], results: Results) -> str:
     if not promoted:
         return str(screened.get("verdict", "nothing"))
-    if "deploy" in results:
-        return RELEASED
-    return WAITING if promoted.get("passed") else REFUSED
+    if promoted.get("awaits_approval"):
+        return WAITING
+    return RELEASED if promoted["passed"] else REFUSED
+
+
+def _check_owner(store_uri: str, lineage: str, batch_id: str, owner: str) -> None:
+    """Make sure that the batch is still this owner's, before the audit log, which forgets nothing, is told."""
+    record = Ledger(open_store(store_uri), lineage).find(batch_id)
+    if record is None or record.owner != owner:
+        raise ConflictError(f"batch {batch_id[:12]} of lineage '{lineage}' was taken over from {owner}")
 
 
 def _tell(action: str, store_uri: str, lineage: str, name: str, owner: str, details: dict[str, Any]) -> None:
