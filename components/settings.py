@@ -454,7 +454,7 @@ class _Environment(EnvSettingsSource):
     # Read by other parts than the settings: the event file of a running step, what the endpoint's clients show it.
     NOT_SETTINGS = frozenset(
         {"MSCFLOW_EVENTS", "MSCFLOW_CONFIG", "MSCFLOW_REAL_DATA", "MSCFLOW_PYTHON"}
-        | {"MSCFLOW_ACTOR", "MSCFLOW_TOKEN", "MSCFLOW_CA", "MSCFLOW_CERTIFICATE", "MSCFLOW_KEY"}
+        | {"MSCFLOW_ACTOR", "MSCFLOW_PATIENCE", "MSCFLOW_TOKEN", "MSCFLOW_CA", "MSCFLOW_CERTIFICATE", "MSCFLOW_KEY"}
     )
 
     def __call__(self) -> dict[str, Any]:

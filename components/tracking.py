@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import unquote, urlsplit
 
 from components.errors import RegistryError, RegistryUnavailable, StorageError
+from components.patience import in_a_run, patience
 from components.provenance import code_version, environment
 from components.settings import sqlite_uri
 
@@ -38,13 +39,11 @@ _DEFAULTS = {
     "MLFLOW_LOGGING_LEVEL": "ERROR",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # where a command's one JSON object goes
     "GIT_PYTHON_REFRESH": "quiet",
-    # A server that restarts is waited for, one that is gone is given up within half a minute.
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
 }
-# Of the first call to a server, which tells whether there is one.
-_FIRST_CALL = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "8"}
+# Of calls that are not worth waiting for: the first one, which tells whether there is a server, and the last.
+_HASTY = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "8"}
 
 _DISK_ERRORS = {
     errno.EACCES,
@@ -55,6 +54,7 @@ _DISK_ERRORS = {
     errno.EPERM,
     errno.EROFS,
 }
+_MOST_RETRIES = 10  # MLflow's limit
 _LOGGED_AT_ONCE = 100  # MLflow's limit on the params and tags of one request
 
 
@@ -151,8 +151,9 @@ def start_parent(
 
 
 def end_parent(uri: str, run_id: str, status: Status) -> None:
-    """End a run."""
-    with calling(uri, f"ending run {run_id}") as opened:
+    """End a run; one that failed is not worth waiting for a server that is away."""
+    hasty = {} if status == "FINISHED" else _HASTY
+    with _environment(hasty), calling(uri, f"ending run {run_id}") as opened:
         opened.set_terminated(run_id, status)
 
 
@@ -206,6 +207,7 @@ def client(uri: str) -> "MlflowClient":
     """
     for name, value in _DEFAULTS.items():
         os.environ.setdefault(name, value)
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", str(_retries(patience())))
     with translated(uri, "opening it", RegistryUnavailable), _uncollected():
         database = sqlite_path(uri)
         if database is not None:
@@ -215,9 +217,14 @@ def client(uri: str) -> "MlflowClient":
         # Writers of other processes are waited for longer than sqlite's 5 s.
         patient = f"{uri}?timeout=60" if database is not None and "?" not in uri else uri
         opened = MlflowClient(tracking_uri=patient, registry_uri=patient)
-        with _environment(_FIRST_CALL):
+        with _environment({} if in_a_run() else _HASTY):
             opened.search_experiments(max_results=1)
     return opened
+
+
+def _retries(seconds: float) -> int:
+    """Give the retries that last so long: MLflow pauses 0, 2, 4, 8 s and so on between them."""
+    return next((count for count in range(1, _MOST_RETRIES) if 2**count - 2 >= seconds), _MOST_RETRIES)
 
 
 @contextmanager

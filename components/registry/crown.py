@@ -26,8 +26,12 @@ def settle(registry: Registry, name: str) -> ModelVersion | None:
     """
     versions = registry.versions(name)
     reconciliation.finish_pending(registry, versions)
-    reconciliation.reconcile(registry, name, versions)
+    before = reconciliation.reconcile(registry, name, versions)
     champion = named(versions, Alias.CHAMPION)
+    if champion is not None and before is not None and PREDECESSOR_TAG not in champion.tags:
+        registry.tag(champion, {PREDECESSOR_TAG: before})  # moved by hand, it can be rolled back all the same
+        versions = registry.versions(name)
+        champion = named(versions, Alias.CHAMPION)
     earlier = _earlier(versions, champion) if champion else None
     previous = named(versions, Alias.PREVIOUS)
     if earlier is None and previous is not None:

@@ -30,18 +30,24 @@ def finish_pending(registry: Registry, versions: Sequence[ModelVersion]) -> None
                 registry.untag(version, tag)
 
 
-def reconcile(registry: Registry, name: str, versions: Sequence[ModelVersion]) -> None:
-    """Tell of versions and champions that no entry tells of."""
+def reconcile(registry: Registry, name: str, versions: Sequence[ModelVersion]) -> str | None:
+    """Tell of versions and champions that no entry tells of.
+
+    Returns:
+        The version that was champion before, by the log, if another is now.
+    """
     if registry.audit is None or not versions:
-        return
+        return None
     for version in reversed(versions):
         if version.digest and not any(tag.startswith((ANCHOR_TAG, PENDING_TAG)) for tag in version.tags):
             reason = "it was registered before this log began, or outside mscflow"
             journal.tell(registry, version, RECONCILED, journal.facts(version), reason=reason)
     said, champion = journal.last_crown(registry.audit, name), named(versions, Alias.CHAMPION)
-    if (said.details[CHAMPION_DIGEST] if said else None) != (champion.digest if champion else None):
-        told = {**(journal.facts(champion) if champion else {}), **journal.crown(champion)}
-        journal.tell(registry, champion or versions[0], RECONCILED, told, reason=unrecorded(said, champion))
+    if (said.details[CHAMPION_DIGEST] if said else None) == (champion.digest if champion else None):
+        return None
+    told = {**(journal.facts(champion) if champion else {}), **journal.crown(champion)}
+    journal.tell(registry, champion or versions[0], RECONCILED, told, reason=unrecorded(said, champion))
+    return said.details[CHAMPION] if said else None
 
 
 def unrecorded(said: Entry | None, champion: ModelVersion | None) -> str:

@@ -32,13 +32,14 @@ from urllib3.exceptions import HTTPError
 
 from components.errors import ConflictError, ObjectNotFound, StorageError
 from components.storage.base import Data, ObjectInfo, ObjectReader, ObjectStore, Stream, check_key
+from components.storage.waiting import Waiting
 
 PART_BYTES = 8 << 20
 # Up to this size a refused upload costs less than asking first whether the object is there.
 BLIND_UPLOAD_BYTES = 1 << 20
 READ_ATTEMPTS = 3
 
-# A server that is down is told within half a minute: three attempts of at most ten seconds each.
+# A server that never answered is told within half a minute: three attempts of at most ten seconds each.
 _CONFIG = Config(
     connect_timeout=5,
     read_timeout=10,
@@ -65,6 +66,7 @@ class S3Store(ObjectStore):
         self.uri = f"s3://{bucket}/{self._prefix}".rstrip("/")
         with self._translated(None):
             self._client = _client()
+        Waiting(self._client)
         self._bucket_seen = False
         self._starting = Lock()
 

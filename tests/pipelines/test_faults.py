@@ -147,7 +147,7 @@ def test_a_tracking_server_that_dies_in_mid_run_costs_the_step_in_work(place, sm
 def _dies(place, command, server, step, mscflow, variables):
     """Kill a server in a step; give the run's sentence and, with the server back, the same command's answer."""
     known = runs_in(place / HOME)
-    with started(place, command, **variables) as going:
+    with started(place, command, MSCFLOW_PATIENCE="5", **variables) as going:
         wait_for_step(place / HOME, step, known)
         server.stop()
         out, complaint = going.communicate(timeout=120)

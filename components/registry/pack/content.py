@@ -108,7 +108,8 @@ def _acceptance(version: ModelVersion, record: dict[str, Any] | None, entries: l
     if record is None:
         return {"criteria": None, "rules": [], "fixed": None, "judged": None}
     mine = [each for each in entries if each.subject == journal.subject(version)]
-    judged = next((each for each in reversed(mine) if each.details.get("verdict") == version.tags["verdict"]), None)
+    path = version.tags[verdicts.VERDICT_TAG]
+    judged = next((each for each in mine if each.action == "model.judged" and each.details["verdict"] == path), None)
     before = [each for each in mine if each.action == "model.submitted" and judged and each.sequence < judged.sequence]
     rules = verdicts.as_verdict(record).rules
     return {

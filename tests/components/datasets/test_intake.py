@@ -196,6 +196,7 @@ def test_a_server_that_dies_in_the_middle_is_told(
     server = start_s3_server()
     for name, value in server.environment().items():
         monkeypatch.setenv(name, value)
+    monkeypatch.setenv("MSCFLOW_PATIENCE", "1")
     repository = DataRepository(open_store(server.make_bucket()))
 
     def images() -> Iterator[SourceImage]:

@@ -1,3 +1,4 @@
+import json
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,6 +15,7 @@ from components.culture import CLASSES, ConfluenceClass, Modality
 from components.datasets.source import SourceImage
 from components.datasets.splits import make_split
 from components.datasets.versions import DataRepository
+from components.evaluation.steps import evaluate
 from components.imaging import Preprocessing
 from components.settings import SplitSettings
 from components.storage import open_store
@@ -24,6 +26,7 @@ TRUTH = (1, 1, 2, 2, 3, 3, 4, 4)
 SIDE = 32
 
 BundleOf = Callable[..., Path]
+NetworkOf = Callable[[tuple[int, ...], Path], None]
 
 
 def tiny_network(answers: tuple[int, ...], path: Path) -> None:
@@ -119,6 +122,42 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Data:
         taken = repository.snapshot(open_store(folder / "images"), images, ref="line", message="", extend=True)
         found += [taken.version, make_split(repository, taken.version, "line", splits).id]
     return Data(folder / "store", *found)
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def candidate(tiny_network: NetworkOf, data: Data, home: Path, tmp_path: Path) -> Path:
+    """What the evaluation step makes of a training's output."""
+    trained = tmp_path / "trained"
+    trained.mkdir()
+    tiny_network((1, 1, 2, 2, 3, 3, 4, 3), trained / "model.onnx")
+    epoch = {"epoch": 1, "train_loss": 1.0, "validation_loss": 0.9, "validation_accuracy": 0.8, "seconds": 1.0}
+    about = {
+        "history": [{**epoch, "learning_rate": 1e-3}],
+        "best_epoch": 1,
+        "learning_rate": 1e-3,
+        "settings": {"backbone": "tiny"},
+        "preprocessing": {"size": 32},
+        "weights": {"source": "none"},
+    }
+    (trained / "training.json").write_text(json.dumps(about))
+    bundle = tmp_path / "candidate"
+    evaluate(
+        str(data.store),
+        data.first_split,
+        trained,
+        None,
+        bundle,
+        home,
+        modality=Modality.SINGLE_STACK,
+        data_version=data.first,
+        lineage="line",
+    )
+    return bundle
 
 
 def draw_vessels(folder: Path, vessels: range) -> list[SourceImage]:

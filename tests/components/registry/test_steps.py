@@ -10,54 +10,16 @@ from components import tracking
 from components.bundle import read_bundle
 from components.culture import Modality
 from components.errors import InputError
-from components.evaluation.steps import evaluate
 from components.registry import steps
 from components.registry.verdicts import Override
 from components.settings import GateSettings
 
 BundleOf = Callable[..., Path]
-NetworkOf = Callable[[tuple[int, ...], Path], None]
 
 PERFECT = (1, 1, 2, 2, 3, 3, 4, 4)
 GOOD = (1, 1, 2, 2, 3, 3, 4, 3)
 GATE = GateSettings()
 NAME = Modality.SINGLE_STACK.model_name
-
-
-@pytest.fixture
-def home(tmp_path: Path) -> Path:
-    return tmp_path / "home"
-
-
-@pytest.fixture
-def candidate(tiny_network: NetworkOf, data: Any, home: Path, tmp_path: Path) -> Path:
-    """What the evaluation step makes of a training's output."""
-    trained = tmp_path / "trained"
-    trained.mkdir()
-    tiny_network(GOOD, trained / "model.onnx")
-    epoch = {"epoch": 1, "train_loss": 1.0, "validation_loss": 0.9, "validation_accuracy": 0.8, "seconds": 1.0}
-    about = {
-        "history": [{**epoch, "learning_rate": 1e-3}],
-        "best_epoch": 1,
-        "learning_rate": 1e-3,
-        "settings": {"backbone": "tiny"},
-        "preprocessing": {"size": 32},
-        "weights": {"source": "none"},
-    }
-    (trained / "training.json").write_text(json.dumps(about))
-    bundle = tmp_path / "candidate"
-    evaluate(
-        str(data.store),
-        data.first_split,
-        trained,
-        None,
-        bundle,
-        home,
-        modality=Modality.SINGLE_STACK,
-        data_version=data.first,
-        lineage="line",
-    )
-    return bundle
 
 
 def test_a_candidate_goes_from_its_evaluation_to_a_report(
