@@ -159,13 +159,15 @@ def _p_of_held_out(
 ) -> float:
     """Hold runs of the reference, as many at a time as the batch has, against its rest.
 
-    The logs of their statistics are taken to be normal; with so few runs, ranks could not give a small p.
+    One over the roots of their statistics is taken to be normal, which is nearly so; the logs are skewed, and with so
+    few runs, ranks could not give a small p.
     """
     theirs = runs[~in_batch]
     names, size = np.unique(theirs), len(np.unique(runs[in_batch]))
     sets = [[name] for name in names] if size == 1 else [rng.choice(names, size, False) for _ in range(_MOST_SETS)]
     rest = ~in_batch
     held_out, _ = _energy(np.stack([np.isin(theirs, each) for each in sets]), distances[np.ix_(rest, rest)])
-    logs, independent = np.log(np.maximum(held_out, _ALIKE)), len(names) // size
-    spread = max(float(logs.std(ddof=1)), _ALIKE) * np.sqrt(1 + 1 / independent)
-    return float(stats.t.sf((np.log(max(statistic, _ALIKE)) - logs.mean()) / spread, independent - 1))
+    nearness, independent = 1 / np.sqrt(np.maximum(held_out, _ALIKE)), len(names) // size
+    spread = max(float(nearness.std(ddof=1)), _ALIKE) * np.sqrt(1 + 1 / independent)
+    surprise = (nearness.mean() - 1 / np.sqrt(max(statistic, _ALIKE))) / spread
+    return float(stats.t.sf(surprise, independent - 1))
