@@ -18,8 +18,9 @@ from components.evaluation.resampling import Floats, Integers, group_index
 _MEANS, _SPREADS = 200, 40
 _MEAN_EDGE = 1e-3
 _WIDEST = 0.95
-# Vessels are alike, but seldom all right or all wrong: before anything is known, the spread is Beta(1, 4).
-_SPREAD_PRIOR = 4
+# What is taken to be likely before anything is known, as Beta(1, …): a champion, which has passed its gate, errs
+# seldom, and vessels differ, but are seldom all right or all wrong.
+_MEAN_PRIOR, _SPREAD_PRIOR = 4, 6
 _DRAWS, _MOST_DRAWN = 20_000, 4_000_000
 
 
@@ -76,7 +77,7 @@ def judge_labels(known: Tally, batch: Tally, *, false_stop: float, margin: float
     Args:
         known: The model's answers in its own test part.
         batch: Its answers in the batch.
-        false_stop: Share of batches, labelled as well as the test part, that may exceed the bound before the margin.
+        false_stop: Share of batches, labelled as well as the test part, that may exceed the bound.
         margin: Disagreement that is borne beyond that.
         seed: Of the drawn batches.
 
@@ -111,8 +112,9 @@ def _possible(known: Tally) -> tuple[Floats, Floats, Floats]:
     spread = (np.arange(_SPREADS) + 0.5) / _SPREADS * _WIDEST
     means, spreads = (each.ravel() for each in np.meshgrid(mean, spread))
     first, second = means * (1 / spreads - 1), (1 - means) * (1 / spreads - 1)
-    # Any mean is as likely as any other beforehand; the grid is denser towards 0 and 1.
-    score = np.log(means * (1 - means)) + (_SPREAD_PRIOR - 1) * np.log1p(-spreads)
+    # The grid of means is denser towards 0 and 1.
+    score = np.log(means * (1 - means))
+    score += (_MEAN_PRIOR - 1) * np.log1p(-means) + (_SPREAD_PRIOR - 1) * np.log1p(-spreads)
     # Many vessels have equal counts.
     counts, vessels = np.unique(np.stack([known.wrong, known.asked]), axis=1, return_counts=True)
     for (wrong, asked), times in zip(counts.T, vessels, strict=True):

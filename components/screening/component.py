@@ -38,7 +38,5 @@ def screen(
             own.home / "screening" / batch_version[:12],
         )
         shutil.copyfile(result["page"], screening_page.path)
-        # KFP knows no null.
-        result = {key: value for key, value in result.items() if value is not None}
         report(result)
     return result["verdict"], result["admissible"], as_text(result)
