@@ -9,11 +9,12 @@ run out takes it over. An owner that comes back too late finds the turn, or the 
 
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
 from components.batches.arrival import Arrival
+from components.batches.record import DONE, FAILED, RUNNING, BatchRecord, Move, Turn
 from components.datasets.refs import is_ref_name
 from components.errors import ConflictError, DataError, IntegrityError, ObjectNotFound
 from components.storage import ObjectStore
@@ -21,57 +22,7 @@ from components.storage import ObjectStore
 PREFIX = "batches/"
 _TURN = "turn"
 
-State = Literal["running", "done", "failed"]
-RUNNING: State = "running"
-DONE: State = "done"
-FAILED: State = "failed"
-
 _Struct = TypeVar("_Struct", bound=msgspec.Struct)
-
-
-class Move(msgspec.Struct, frozen=True, kw_only=True):
-    """One change of a batch's state."""
-
-    time: datetime
-    state: State
-    owner: str
-    note: str = ""
-
-
-class BatchRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """What the ledger knows of a batch.
-
-    Attributes:
-        name: Of its folder.
-        id: Digest of its content; see ``components.batches.arrival``.
-        uri: Where it was found last.
-        listing: What its files looked like then, without having been read.
-        images: Files with an image's extension.
-        owner: Who works on it, or did last.
-        attempts: Runs that were begun on it.
-        outcome: What came of it; see ``components.batches.outcome``. Empty while it runs.
-        history: Every change of its state, the oldest first.
-    """
-
-    lineage: str
-    name: str
-    id: str
-    uri: str
-    listing: str
-    images: int
-    state: State
-    owner: str
-    attempts: int
-    outcome: dict[str, Any] = {}
-    history: tuple[Move, ...] = ()
-
-
-class Turn(msgspec.Struct, frozen=True, kw_only=True):
-    """Who works on a lineage; free where ``until`` has passed."""
-
-    owner: str
-    batch_id: str
-    until: datetime
 
 
 class Ledger:
@@ -89,6 +40,11 @@ class Ledger:
         if not is_ref_name(lineage):
             raise DataError(f"'{lineage}' cannot name a lineage; use letters, digits, '.', '-' and '_'")
         self._store, self.lineage = store, lineage
+
+    @staticmethod
+    def lineages(store: ObjectStore) -> list[str]:
+        """Give the names of all lineages that batches were worked on for, ascending."""
+        return sorted({info.key.split("/")[1] for info in store.list(PREFIX)})
 
     def records(self) -> list[BatchRecord]:
         """Give all batches, ascending by name, those of one name by their first attempt."""
@@ -145,6 +101,7 @@ class Ledger:
         try:
             self._write(batch_id, record, tag)
         except ConflictError:
+            self.give_back(owner)
             return None
         return record
 
@@ -184,6 +141,31 @@ class Ledger:
         self.give_back(owner)
         return record
 
+    def release(self, owner: str) -> None:
+        """Let the batch in work go at once, as its run was interrupted by a person: it is due for everybody."""
+        turn = self._read(_TURN, Turn)
+        if turn is None or turn[0].owner != owner:
+            return
+        found = self._read(turn[0].batch_id, BatchRecord)
+        if found is not None and (found[0].owner, found[0].state) == (owner, RUNNING):
+            record, tag = found
+            move = Move(time=_now(), state=RUNNING, owner=owner, note="interrupted")
+            history = (*record.history, move)
+            interrupted = msgspec.structs.replace(record, attempts=record.attempts - 1, history=history)
+            self._write(record.id, interrupted, tag)
+        self.give_back(owner)
+
+    def abandon(self, record: BatchRecord, note: str) -> None:
+        """Write down that a batch whose owners fell silent is left to a person, unless somebody works on it again."""
+        found = self._read(record.id, BatchRecord)
+        if found is None or found[0].history != record.history:
+            return
+        move = Move(time=_now(), state=FAILED, owner=record.owner, note=note)
+        outcome = {"ended": FAILED, "reasons": [note]}
+        left = msgspec.structs.replace(found[0], state=FAILED, outcome=outcome, history=(*record.history, move))
+        with suppress(ConflictError):  # another watcher has just done the same
+            self._write(record.id, left, found[1])
+
     def reopen(self, batch_id: str, by: str) -> BatchRecord:
         """Let a batch be worked on again, whatever came of it before.
 
@@ -212,9 +194,9 @@ class Ledger:
 
     def give_back(self, owner: str) -> None:
         """End a turn, if it is this owner's."""
-        found = self._read(_TURN, Turn)
-        if found is not None and found[0].owner == owner:
-            self._write(_TURN, Turn(owner="", batch_id="", until=_now()), found[1])
+        while (found := self._read(_TURN, Turn)) is not None and found[0].owner == owner:
+            with suppress(ConflictError):  # it was being renewed this very moment
+                self._write(_TURN, Turn(owner="", batch_id="", until=_now()), found[1])
 
     def _take_turn(self, batch_id: str, owner: str, seconds: float) -> bool:
         found = self._read(_TURN, Turn)
@@ -240,7 +222,13 @@ class Ledger:
             ) from error
 
     def _write(self, name: str, content: msgspec.Struct, tag: str | None) -> None:
-        self._store.replace(self._key(name), msgspec.json.encode(content), tag)
+        key, data = self._key(name), msgspec.json.encode(content)
+        try:
+            self._store.replace(key, data, tag)
+        except ConflictError:
+            # Nobody else writes these bytes, which say who and when: the write was made, its answer was lost.
+            if self._store.read(key) != data:
+                raise
 
     def _key(self, name: str) -> str:
         return f"{PREFIX}{self.lineage}/{name}.json"

@@ -6,7 +6,8 @@ from typing import Any
 import msgspec
 
 from components.batches.arrival import Arrival, find_arrivals, identify, look_at
-from components.batches.ledger import FAILED, RUNNING, BatchRecord, Ledger
+from components.batches.ledger import Ledger
+from components.batches.record import FAILED, RUNNING, BatchRecord
 from components.errors import DataError, InputError
 from components.storage import open_store
 
@@ -156,10 +157,13 @@ class _Look:
         return None
 
     def _is_due(self, record: BatchRecord) -> bool:
-        if record.state == RUNNING:
-            return True  # its owner fell silent, as the turn is nobody else's
+        left = record.attempts < self._attempts
+        if record.state == RUNNING:  # its owner fell silent, as the turn is nobody else's
+            if not left:
+                self._ledger.abandon(record, f"{record.attempts} runs ended without a word (killed, or out of memory?)")
+            return left
         fault = record.outcome.get("exit_code") == InputError.exit_code
-        return record.state == FAILED and not fault and record.attempts < self._attempts
+        return record.state == FAILED and not fault and left
 
     def _name(self, batch_id: str) -> str:
         record = self._by_id.get(batch_id)

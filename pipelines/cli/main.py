@@ -21,6 +21,7 @@ from pipelines.cli.model_group import models
 from pipelines.cli.models import report
 from pipelines.cli.pipelines import pipelines
 from pipelines.cli.predict import predict
+from pipelines.cli.retrain import batches, retrain, watch
 from pipelines.cli.run import demo, run
 from pipelines.cli.settings import settings
 from pipelines.cli.study import study
@@ -39,13 +40,14 @@ def mscflow(home: Path | None) -> None:
       mscflow demo                                 the whole path, on simulated cultures
       mscflow run --data FOLDER                    the same on your images
       mscflow predict IMAGE                        ask the endpoint that a run left serving
+      mscflow watch FOLDER                         retrain on each batch of images that arrives there
     """
     if home is not None:
         # The environment, not a variable, so that the pipeline's steps, which are processes, see it too.
         os.environ["MSCFLOW_HOME"] = str(home.expanduser().absolute())
 
 
-for command in (demo, run, study, data, models, report, serve, predict, pipelines, settings):
+for command in (demo, run, watch, retrain, batches, study, data, models, report, serve, predict, pipelines, settings):
     mscflow.add_command(command)
 
 

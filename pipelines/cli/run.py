@@ -17,7 +17,8 @@ DEMO_IMAGES = 240
 DEMO_PORTS = {"port": 8090, "grpc_port": 8091}
 
 
-def _settings_options(command: Command) -> Command:
+def settings_options(command: Command) -> Command:
+    """Add what every command that trains can be told."""
     options = (
         click.option("--preset", help="How much work: quick (default), standard or paper."),
         click.option(
@@ -65,7 +66,8 @@ def merge(low: dict[str, Any], high: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _load(given: dict[str, Any], assignments: tuple[str, ...], **more: Any) -> "Settings":
+def load(given: dict[str, Any], assignments: tuple[str, ...], **more: Any) -> "Settings":
+    """Build the settings from what ``settings_options`` took, and further ones by name."""
     from components.settings import load_settings
 
     overrides: dict[str, Any] = {
@@ -87,7 +89,7 @@ def _load(given: dict[str, Any], assignments: tuple[str, ...], **more: Any) -> "
 @click.option("--modality", help="single_stack (default) or multi_stack.")
 @click.option("--ref", help="Lineage that the images belong to; default: the folder's name.")
 @click.option("--backend", type=click.Choice(["local"]), default="local", show_default=True)
-@_settings_options
+@settings_options
 @json_option
 def run(
     source: str,
@@ -113,13 +115,13 @@ def run(
       mscflow run --task abnormal_cells --data annotated/ --positive "Dead Cell"
     """
     detection = {"positive": positive or None}
-    settings = _load(given, assignments, modality=modality, data={"ref": ref}, detection=detection)
+    settings = load(given, assignments, modality=modality, data={"ref": ref}, detection=detection)
     _run(settings, source, as_json)
 
 
 @click.command()
 @click.option("--images", default=DEMO_IMAGES, show_default=True, help="Images to simulate.")
-@_settings_options
+@settings_options
 @json_option
 def demo(images: int, assignments: tuple[str, ...], as_json: bool, **given: Any) -> None:
     """Simulate cultures, do all that `run` does, and ask the endpoint about one image.
@@ -133,7 +135,7 @@ def demo(images: int, assignments: tuple[str, ...], as_json: bool, **given: Any)
     own_home = load_settings().home
     home = own_home if own_home.name == "demo" else own_home / "demo"
     ports = {name: port for name, port in DEMO_PORTS.items() if given[name] is None}
-    settings = _load(given, assignments, home=home, data={"ref": "demo"}, serving=ports)
+    settings = load(given, assignments, home=home, data={"ref": "demo"}, serving=ports)
     folder = settings.home / f"cultures-{images}"
     click.echo(f"simulating {images} culture images in {_relative(folder)}", err=True)
     with progress_shown():

@@ -7,11 +7,11 @@ import time
 
 import pytest
 
-from components.batches.arrival import MANIFEST, MARKER
+from components.batches.arrival import MANIFEST, MARKER, find_arrivals
 from components.batches.ledger import Ledger
 from components.batches.steps import conclude, peek, poll
 from components.errors import ConflictError, InputError
-from components.storage import open_store
+from components.storage import LocalStore, open_store
 
 from .test_arrival import IMAGES, upload
 
@@ -190,3 +190,65 @@ def test_an_altered_ledger_is_told(place):
     path.write_text("{}")
     with pytest.raises(Exception, match="was altered"):
         ledger(place).records()
+
+
+def test_an_interrupted_run_leaves_its_batch_to_everybody_at_once_and_costs_no_attempt(place):
+    found = look(place)
+    ledger(place).release("one")
+    (record,) = ledger(place).records()
+    assert (record.state, record.attempts, record.history[-1].note) == ("running", 0, "interrupted")
+    again = look(place, owner="two")
+    assert (again["id"], again["attempt"]) == (found["id"], 1)
+    ledger(place).release("one")
+    assert ledger(place).turn().owner == "two"
+
+
+def test_a_batch_whose_runs_all_die_without_a_word_is_left_to_a_person(place):
+    for attempt in (1, 2, 3):
+        assert look(place, owner=f"watcher-{attempt}", seconds=SHORT)["attempt"] == attempt
+        time.sleep(2 * SHORT)
+    assert look(place)["batch"] == "day-2"
+    (record, _) = ledger(place).records()
+    assert (record.state, record.owner) == ("failed", "watcher-3")
+    assert record.outcome["reasons"] == ["3 runs ended without a word (killed, or out of memory?)"]
+
+
+class LosesAnswers(LocalStore):
+    """A store each of whose conditional writes is made, and then denied, as S3 may do when an answer is lost."""
+
+    def replace(self, key, data, expected):
+        super().replace(key, data, expected)
+        raise ConflictError(f"{key} was changed by another writer")
+
+
+def test_a_write_whose_answer_is_lost_was_made_all_the_same(place):
+    arrival = find_arrivals(open_store(str(place / "watched")))[0]
+    unsteady = Ledger(LosesAnswers(place / "store"), LINEAGE)
+    record = unsteady.claim(arrival, "0" * 64, None, "one", LONG)
+    assert record.attempts == 1
+    unsteady.renew("one", LONG)
+    assert unsteady.conclude(record.id, "one", {"ended": "refused"}, None).state == "done"
+    assert ledger(place).turn() is None
+
+
+def test_a_turn_that_is_renewed_while_it_is_given_back_is_given_back(place, monkeypatch):
+    look(place)
+    replace, renewed = LocalStore.replace, []
+
+    def renew_first(store, key, data, expected):
+        if not renewed:
+            renewed.append(key)
+            ledger(place).renew("one", LONG)
+        replace(store, key, data, expected)
+
+    monkeypatch.setattr(LocalStore, "replace", renew_first)
+    ledger(place).give_back("one")
+    assert renewed == ["batches/clinic/turn.json"]
+    assert ledger(place).turn() is None
+
+
+def test_the_ledger_names_its_lineages(place):
+    store = open_store(str(place / "store"))
+    assert Ledger.lineages(store) == []
+    look(place)
+    assert Ledger.lineages(store) == [LINEAGE]
