@@ -32,6 +32,7 @@ Part = tuple[int, int]  # vessels of a test part, and images of each
 PARTS: tuple[Part, ...] = ((2, 24), (6, 8), (12, 4), (12, 24), (24, 4), (48, 4), (96, 4))  # the first is the demo's
 HARMED: tuple[Part, ...] = ((12, 4), (12, 24), (24, 4), (48, 4), (96, 4))
 YEARS: tuple[Part, ...] = ((12, 4), (48, 4))
+TRIED: tuple[Part, ...] = ((12, 4), (48, 4))
 
 Decide = Callable[[Scored, Scored], bool]
 
@@ -71,6 +72,16 @@ CHAINS: dict[str, Decide] = {
 }
 
 
+SETTINGS = {
+    "margin 5, confidence 80 %": GateSettings(confidence=0.8),
+    "margin 5, confidence 90 %": GateSettings(),
+    "margin 5, confidence 95 %": GateSettings(confidence=0.95),
+    "margin 2, confidence 90 %": GateSettings(margin=0.02),
+    "margin 10, confidence 90 %": GateSettings(margin=0.1),
+    "margin alone (max_loss 100 %)": GateSettings(max_loss=1),
+}
+
+
 class Share(NamedTuple):
     """How many of some challengers were released."""
 
@@ -82,14 +93,16 @@ class Share(NamedTuple):
         return f"{self.released / self.of:4.0%} ({low:.0%}-{high:.0%})"
 
 
-def released(challenger: Reader, champion: Reader, part: Part, challengers: int, seed: int) -> dict[str, Share]:
+def released(
+    challenger: Reader, champion: Reader, part: Part, challengers: int, seed: int, rules: dict[str, Decide] = RULES
+) -> dict[str, Share]:
     """Judge so many challengers of one kind, each on a test part of its own."""
     rng = np.random.default_rng([seed, *part])
-    counts = dict.fromkeys(RULES, 0)
+    counts = dict.fromkeys(rules, 0)
     for _ in range(challengers):
         cultures = grow(*part, rng)
         pair = answers(challenger, "c" * 64, cultures, rng), answers(champion, "a" * 64, cultures, rng)
-        for rule, decide in RULES.items():
+        for rule, decide in rules.items():
             counts[rule] += decide(*pair)
     return {rule: Share(count, challengers) for rule, count in counts.items()}
 
@@ -114,6 +127,19 @@ def by_harm(ruler: Ruler, parts: Sequence[Part], challengers: int) -> Iterator[d
         for harm, challenger in harms.items():
             shares = released(challenger, champion, part, challengers, 2)
             yield {"vessels": part[0], "images": part[0] * part[1], "harm": harm, **shares}
+
+
+def by_setting(ruler: Ruler, parts: Sequence[Part], challengers: int) -> Iterator[dict[str, Any]]:
+    """Judge with other margins and another confidence."""
+    champion = ruler.reader(CHAMPION)
+    rules: dict[str, Decide] = {
+        name: lambda challenger, held, each=each: judge(challenger, held, each).passed
+        for name, each in SETTINGS.items()
+    }
+    for part in parts:
+        for difference in (-0.05, -0.02, 0.0, 0.05):
+            shares = released(ruler.reader(CHAMPION + difference), champion, part, challengers, 3, rules)
+            yield {"vessels": part[0], "difference": difference, **shares}
 
 
 def year(ruler: Ruler, part: Part, mean: float, decide: Decide, seed: int) -> list[float]:
@@ -187,10 +213,13 @@ def main() -> None:
     options = parser.parse_args()
     ruler = Ruler()
     print(f"share released; the champion's true accuracy is {CHAMPION:.0%}, differences are in points")
-    parts, harmed, years = ([p for p in some if options.vessels in (None, p[0])] for some in (PARTS, HARMED, YEARS))
+    parts, harmed, tried, years = (
+        [part for part in some if options.vessels in (None, part[0])] for some in (PARTS, HARMED, TRIED, YEARS)
+    )
     found = {"difference": told(by_difference(ruler, parts, options.challengers))}
     found["summary"] = told(summary(found["difference"]))
     found["harm"] = told(by_harm(ruler, harmed, options.challengers))
+    found["setting"] = told(by_setting(ruler, tried, options.challengers))
     found["year"] = told(by_year(ruler, years, options.years))
     if options.json:
         options.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")

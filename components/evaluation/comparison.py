@@ -73,9 +73,10 @@ def compare(
     rules = [_whole(one, apart, settings, note) for one, apart in zip(figures, whole, strict=True)]
     rules.insert(1, _not_behind(figures[0], whole[0], settings))
     found = slices_of(slices, groups)
-    large = [each for each in found if _is_large(each, groups, settings)]
-    small = [each for each in found if not _is_large(each, groups, settings)]
-    return [*rules, *_large(figures[0], large, groups, settings), *_small(figures[0], small, groups, settings)]
+    within = list(zip(found, _within(figures[0], found, groups, settings, settings.confidence), strict=True))
+    large = [(each, apart) for each, apart in within if _is_large(apart, settings)]
+    small = [each for each, apart in within if not _is_large(apart, settings) and apart.groups >= _FEWEST_GROUPS]
+    return [*rules, *_large(figures[0], large, settings), *_small(figures[0], small, groups, settings)]
 
 
 def no_champion() -> Rule:
@@ -98,9 +99,9 @@ def slices_of(slices: Mapping[str, Sequence[str]], groups: Sequence[str]) -> lis
     return found
 
 
-def _is_large(each: Slice, groups: Sequence[str], settings: GateSettings) -> bool:
-    vessels = len({groups[row] for row in each.rows.tolist()})
-    return len(each.rows) >= settings.slice_images and vessels >= settings.slice_groups
+def _is_large(apart: Difference, settings: GateSettings) -> bool:
+    """Say whether enough images have a say: where there is no cell and none was found, there is nothing to lose."""
+    return apart.n >= settings.slice_images and apart.groups >= settings.slice_groups
 
 
 def _whole(one: Compared, apart: Difference, settings: GateSettings, note: str) -> Rule:
@@ -139,9 +140,9 @@ def _rule(one: Compared, name: str, apart: Difference, margin: float, note: str,
     )
 
 
-def _large(one: Compared, slices: Sequence[Slice], groups: Sequence[str], settings: GateSettings) -> list[Rule]:
+def _large(one: Compared, slices: Sequence[tuple[Slice, Difference]], settings: GateSettings) -> list[Rule]:
     rules = []
-    for each, apart in zip(slices, _within(one, slices, groups, settings, settings.confidence), strict=True):
+    for each, apart in slices:
         note = f"{_told(apart, settings.confidence, one.lower_is_better)}, {apart.n} images"
         whose = f"the champion's where {each.field} is {each.value}"
         rules.append(_rule(one, f"not worse in {each}", apart, settings.slice_margin, note, whose))

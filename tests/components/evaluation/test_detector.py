@@ -58,6 +58,9 @@ def scored(found_in: int, *, wrong_in: int = 0, model: str = "a" * 64) -> BoxSco
 FLOORS = GateSettings(min_recall=0.6, max_false_discovery=0.4, min_average_precision=0.5, bootstrap=200)
 
 
+SMALL_SLICES = {"slice_images": 10, "slice_groups": 5}
+
+
 class TestGate:
     def test_a_good_one_passes(self):
         verdict = judge_detector(scored(18), None, FLOORS)
@@ -111,6 +114,15 @@ class TestGate:
         assert judge_detector(scored(16), champion, FLOORS).passed
         seen = judge_detector(replace(scored(20), learnt=3), champion, FLOORS)
         assert [rule.name for rule in seen.rules if not rule.passed] == ["test images it learnt from"]
+
+    def test_a_slice_in_which_there_is_nothing_to_find_is_not_judged(self):
+        cells = [np.array([CELL]) if row % 2 else np.zeros((0, 4)) for row in range(IMAGES)]
+        found = Boxes.of(cells, [np.full(len(each), 0.9) for each in cells])
+        champion = replace(scored(0, model="b" * 64), truth=Boxes.of(cells), found=found)
+        verdict = judge_detector(replace(champion, model="a" * 64), champion, FLOORS.model_copy(update=SMALL_SLICES))
+        assert verdict.passed
+        names = [rule.name for rule in verdict.rules]
+        assert "not worse in day 1" in names and "not worse in day 0" not in names
 
     def test_what_it_costs_is_judged_with_it(self):
         verdict = judge_detector(scored(18), None, FLOORS, Costs(0.1, None, 900_000_000))
