@@ -149,9 +149,10 @@ def _added(repository: DataRepository, moved: Snapshot) -> int:
 def _tell(log: AuditLog, moved: Snapshot, lineage: str, name: str, batch_id: str, admissible: str) -> None:
     """Enter the admission, unless it is told already; a run that was killed between the two comes by again."""
     subject = f"{lineage}/{name}"
-    last = next((entry for entry in log.newest_first() if (entry.action, entry.subject) == (ADMITTED, subject)), None)
-    if last is not None and not moved.changed and last.details.get("admissible") == admissible:
-        return
+    if not moved.changed:
+        told = (each for each in log.newest_first() if (each.action, each.subject) == (ADMITTED, subject))
+        if (last := next(told, None)) is not None and last.details.get("admissible") == admissible:
+            return
     details = {
         "lineage": lineage,
         "batch_id": batch_id,

@@ -17,7 +17,7 @@ from components.datasets.frozen import read_frozen
 from components.datasets.manifest import ImageRecord
 from components.datasets.versions import DataRepository
 from components.evaluation.remembered import remembered
-from components.evaluation.resampling import Floats
+from components.evaluation.resampling import Floats, Integers
 
 Kind = Literal["test image", "known image"]
 
@@ -102,17 +102,15 @@ def pattern(picture: Image.Image) -> Floats:
     return levels / norm if norm > _FAINTEST else np.zeros_like(levels)
 
 
-def likenesses(patterns: Floats, others: Floats) -> tuple[Floats, Floats]:
-    """Give, for each pattern (N, D), its greatest likeness to others (M, D), however turned, and whose it is."""
-    best, whose = np.full(len(patterns), -1.0), np.zeros(len(patterns))
-    for start in range(0, len(others), _CHUNK):
-        part = others[start : start + _CHUNK]
-        for turned in _orientations(patterns):
-            alike = turned @ part.T
-            nearest = alike.argmax(axis=1)
-            value = alike[np.arange(len(alike)), nearest]
-            better = value > best
-            best[better], whose[better] = value[better], start + nearest[better]
+def likenesses(patterns: Floats, others: Floats) -> tuple[Floats, Integers]:
+    """Give, for each pattern (N, D), its greatest likeness to others (M, D), however turned, and the other's row."""
+    best, whose = np.full(len(patterns), -1.0), np.zeros(len(patterns), np.int64)
+    for turned in _orientations(patterns):
+        alike = turned @ others.T
+        nearest = alike.argmax(axis=1)
+        value = alike[np.arange(len(alike)), nearest]
+        better = value > best
+        best[better], whose[better] = value[better], nearest[better]
     return best, whose
 
 
@@ -138,13 +136,26 @@ def _same_pattern(
         those = [record for record in parent if (record.sha256 in tested) == (kind == "test image")]
         if not those or not fresh:
             continue
-        best, whose = likenesses(patterns_of(repository, fresh, cache), patterns_of(repository, those, cache))
+        best, whose = _nearest(repository, fresh, those, cache)
         rows = np.flatnonzero(best >= similarity)
         for row in rows.tolist():
-            mine, theirs = fresh[row], those[int(whose[row])]
+            mine, theirs = fresh[row], those[whose[row]]
             yield Copy(mine.path, theirs.path, kind, min(1.0, float(best[row])), mine.sha256, theirs.sha256)
         copied = set(rows.tolist())
         fresh = [record for row, record in enumerate(fresh) if row not in copied]
+
+
+def _nearest(
+    repository: DataRepository, fresh: Sequence[ImageRecord], those: Sequence[ImageRecord], cache: Path
+) -> tuple[Floats, Integers]:
+    """Give the greatest likeness of each image to known ones, and the known one's number, with few of those in hand."""
+    mine = patterns_of(repository, fresh, cache)
+    best, whose = np.full(len(mine), -1.0), np.zeros(len(mine), np.int64)
+    for start in range(0, len(those), _CHUNK):
+        value, row = likenesses(mine, patterns_of(repository, those[start : start + _CHUNK], cache))
+        better = value > best
+        best[better], whose[better] = value[better], start + row[better]
+    return best, whose
 
 
 def patterns_of(repository: DataRepository, records: Sequence[ImageRecord], cache: Path) -> Floats:

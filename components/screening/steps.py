@@ -10,6 +10,7 @@ from components.audit.entry import this_actor
 from components.audit.log import AuditLog
 from components.culture import ABNORMAL_MODEL
 from components.datasets.manifest import ImageRecord
+from components.datasets.refs import Refs
 from components.datasets.versions import DataRepository
 from components.evaluation.familiarity import descriptions
 from components.novelty import Difference
@@ -113,7 +114,7 @@ def _gather(
     repository: DataRepository, version: str, lineage: str, model_name: str, mlflow_uri: str, home: Path
 ) -> _Batch:
     records = list(repository.records(version))
-    head = repository.refs().get(lineage)
+    head = Refs(repository.store).head(lineage)
     registry = Registry(mlflow_uri, home)
     holder = registry.champion(model_name)
     champion = None
@@ -125,7 +126,7 @@ def _gather(
         lineage=lineage,
         name=records[0].batch or version[:12],
         records=records,
-        parent=list(repository.records(head)) if head else [],
+        parent=list(repository.records(head.version)) if head else [],
         champion=champion,
         detector=model_name == ABNORMAL_MODEL,
         cache=home / "cache",
