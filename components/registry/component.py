@@ -59,6 +59,11 @@ def promote(
         steps.write_version_report(name, version, own.mlflow_uri, own.home, page)
         shutil.copyfile(page, report_page.path)
         result["report"] = str(page)
+        if result["passed"]:
+            pack = steps.write_evidence_pack(
+                name, version, own.model_copy(update={"gate": gate}), own.home / "evidence"
+            )
+            result["evidence"] = pack["html"]
         result["aliases"] = steps.show(name, version, own.mlflow_uri)["aliases"]
         report(result)
     return result["passed"], as_text(result)

@@ -49,7 +49,8 @@ def promote(name: str, version: str, force: bool, reason: str | None, by: str | 
         name, version, settings.store_uri, None, settings.mlflow_uri, settings.gate, settings.home, override
     )
     served = _serve_champion(settings, name) if done["passed"] else None
-    answer = {**done, "endpoint": served}
+    pack = _write_pack(settings, name) if done["passed"] else None
+    answer = {**done, "endpoint": served, "evidence": pack}
     say(answer, as_json, lambda: click.echo(_promoted(answer, name)))
     if not done["passed"] and not done["awaits_approval"]:
         raise GateRefused("the gate refused the model: " + "; ".join(done["reasons"]))
@@ -59,7 +60,8 @@ def _promoted(answer: dict[str, Any], name: str) -> str:
     if not answer["passed"]:
         waits = "".join(f"\n{reason}" for reason in answer["reasons"]) if answer["awaits_approval"] else ""
         return f"{name}: the champion stays version {answer['champion'] or 'none'}{waits}"
-    return f"{name}: the champion is version {answer['champion']}{_serving_note(answer['endpoint'])}"
+    note = f"{name}: the champion is version {answer['champion']}{_serving_note(answer['endpoint'])}"
+    return f"{note}\nevidence  {answer['evidence']}"
 
 
 @click.command()
@@ -84,8 +86,9 @@ def approve(name: str, version: str, reason: str, by: str | None, as_json: bool)
     where = (settings.store_uri, settings.mlflow_uri, settings.home)
     champion = steps.approve(name, version, *where, reason=reason, by=_person(by))
     served = _serve_champion(settings, name)
-    note = f"{name}: the champion is version {champion['version']}{_serving_note(served)}"
-    say({**champion, "endpoint": served}, as_json, lambda: click.echo(note))
+    pack = _write_pack(settings, name)
+    note = f"{name}: the champion is version {champion['version']}{_serving_note(served)}\nevidence  {pack}"
+    say({**champion, "endpoint": served, "evidence": pack}, as_json, lambda: click.echo(note))
 
 
 @click.command()
@@ -121,6 +124,13 @@ def _serve_champion(settings: "Settings", name: str) -> dict[str, Any] | None:
     from components.deployment.champion import serve_champion
 
     return serve_champion(name, settings.mlflow_uri, settings.home, settings.serving, settings.store_uri)
+
+
+def _write_pack(settings: "Settings", name: str) -> str:
+    """Write what the release rests on into the home; give the page's path."""
+    from components.registry import steps
+
+    return steps.write_evidence_pack(name, "champion", settings, settings.home / "evidence")["html"]
 
 
 def _person(given: str | None) -> str:

@@ -8,10 +8,13 @@ from pathlib import Path
 import pytest
 
 COMMANDS = ["demo", "run", "data", "models", "report", "serve", "predict", "pipelines", "settings", "study"]
+MODELS = ["list", "show", "promote", "approve", "rollback", "audit", "evidence"]
 HEAVY = {"torch", "mlflow", "kserve", "kfp", "optuna", "sklearn", "matplotlib", "onnxruntime", "boto3"}
 
 
-@pytest.mark.parametrize("command", [[], *([name] for name in COMMANDS), ["data", "import"], ["models", "rollback"]])
+@pytest.mark.parametrize(
+    "command", [[], *([name] for name in COMMANDS), ["data", "import"], *(["models", name] for name in MODELS)]
+)
 def test_each_command_has_help(mscflow, tmp_path, command):
     done = mscflow(*command, "--help", cwd=tmp_path)
     assert done.code == 0
