@@ -2,13 +2,15 @@
 
 python benchmarks/lifecycle.py                        14 batches, about a quarter of an hour on 2 free cores
 python benchmarks/lifecycle.py --batches 4            the first four; the same command goes on from there
+python benchmarks/lifecycle.py --quick --home QUICK   small and hardly trained: shows that it runs, not what comes of it
 python benchmarks/lifecycle.py --json YEAR.json --plot YEAR.png
 
-A laboratory of simulated cultures begins with 36 vessels and gets a batch of 6 again and again. Its microscope wears
+A laboratory of simulated cultures begins with 36 vessels and gets a batch of 8 again and again. Its microscope wears
 slowly and is changed for another one. One batch is mislabelled, one is delivered twice, one arrives broken. Three
 laboratories get the same deliveries:
 
-    product    takes it in, screens it, learns from it, and releases what the gate lets pass
+    product    takes it in, screens it, learns from it, and releases what the gate lets pass; where a batch is
+               stopped, a person labels its review queue rightly, and that is learnt from
     never      keeps its first model
     always     takes it in, learns from it, and releases what it learnt
 
@@ -24,7 +26,7 @@ from typing import Any
 
 from life.laboratory import WAYS, Laboratory, accuracy, images_of
 from life.plot import happened, plot
-from life.year import Batch, draw_batch, draw_current, draw_first, worn, year
+from life.year import FULL, QUICK, Batch, Scale, draw_batch, draw_current, draw_first, worn, year
 
 from components.events import observed
 
@@ -36,13 +38,17 @@ class Life:
 
     Args:
         home: Folder that keeps everything.
+        scale: How large everything is; the same as when the folder was begun.
     """
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, scale: Scale) -> None:
         home.mkdir(parents=True, exist_ok=True)
         self.home, self._file = home, home / "year.json"
         self.state: dict[str, Any] = json.loads(self._file.read_bytes()) if self._file.is_file() else {}
-        self._laboratories = {way: Laboratory(home, way) for way in WAYS}
+        if self.state and self.state["scale"] != list(scale):
+            raise SystemExit(f"{home} holds a year of another scale: give another --home")
+        self._scale = scale
+        self._laboratories = {way: Laboratory(home, way, scale.epochs) for way in WAYS}
 
     def live(self, batches: list[Batch]) -> dict[str, Any]:
         """Go through the batches that were not dealt with yet."""
@@ -55,14 +61,19 @@ class Life:
         return self.state
 
     def _begin(self) -> None:
-        source, started = draw_first(self.home / "deliveries" / "first"), time.perf_counter()
+        source, started = draw_first(self._scale, self.home / "deliveries" / "first"), time.perf_counter()
         # All three begin with the same model, so that one of them makes it.
         first = {way: self._laboratories[way].begin(source) for way in ("product", "always")}
         splits = {told["split"] for told in first.values()}
         if len(splits) > 1:
             raise RuntimeError("the laboratories began with different splits")
         bundle = self._laboratories["product"].champion()
-        state: dict[str, Any] = {"split": splits.pop(), "first": str(bundle), "ways": {way: [] for way in WAYS}}
+        state: dict[str, Any] = {
+            "split": splits.pop(),
+            "first": str(bundle),
+            "scale": list(self._scale),
+            "ways": {way: [] for way in WAYS},
+        }
         self.state = state
         start = Batch(0, "first", worn(0))
         for way in WAYS:
@@ -70,7 +81,7 @@ class Life:
             self._add(start, way, told, time.perf_counter() - started)
 
     def _deal(self, batch: Batch, way: str) -> None:
-        uri, started = draw_batch(batch, self.home / "deliveries" / batch.name), time.perf_counter()
+        uri, started = draw_batch(self._scale, batch, self.home / "deliveries" / batch.name), time.perf_counter()
         told = self._laboratories[way].receive(batch, uri)
         self._add(batch, way, told, time.perf_counter() - started)
 
@@ -78,7 +89,7 @@ class Life:
         bundle = Path(self.state["first"]) if way == "never" else self._laboratories[way].champion()
         cache = self.home / "asked" / "cache"
         frozen = self._laboratories["product"].frozen(self.state["split"])
-        current = images_of(draw_current(batch, self.home / "current" / batch.name), self.home / "asked")
+        current = images_of(draw_current(self._scale, batch, self.home / "current" / batch.name), self.home / "asked")
         row = {
             "number": batch.number,
             "kind": batch.kind,
@@ -119,6 +130,8 @@ def show(state: dict[str, Any]) -> None:
 
 def _told(row: dict[str, Any]) -> str:
     events = [event for event in ("alarm", "stopped", "refused", "released") if happened(row, event)]
+    if row.get("labelled"):
+        events.append(f"{row['labelled']} images labelled by a person")
     if row.get("quarantined"):
         events.insert(0, f"{sum(row['quarantined'].values()):g} quarantined")
     if row.get("refused"):
@@ -129,12 +142,13 @@ def _told(row: dict[str, Any]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--batches", type=int, default=len(year()), help="only the first so many")
+    parser.add_argument("--quick", action="store_true", help="few, small images and one epoch")
     parser.add_argument("--home", type=Path, default=Path(".mscflow/lifecycle"), help="what was done is kept here")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--plot", type=Path, help="PNG file; default: lifecycle.png in the home")
     options = parser.parse_args()
     with observed(lambda _: None):
-        state = Life(options.home.absolute()).live(year()[: options.batches])
+        state = Life(options.home.absolute(), QUICK if options.quick else FULL).live(year()[: options.batches])
     show(state)
     plot(state, options.plot or options.home / "lifecycle.png")
     if options.json:

@@ -1,11 +1,12 @@
 """A laboratory that deals with each batch in its way, by the product's own step functions."""
 
+import csv
 import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from life.year import Batch
+from life.year import LABELS, Batch, truth_of
 
 from components.batches.intake import admit, intake
 from components.bundle import MODEL_FILE, read_bundle
@@ -38,7 +39,7 @@ from components.training.start import train_from
 
 LINEAGE = "laboratory"
 NAME = "confluence-single-stack"
-TRAINING = TrainingSettings(backbone="cover_net", backbone_rate=0.5, image_size=96, epochs=5, learning_rate=0.001)
+TRAINING = TrainingSettings(backbone="cover_net", backbone_rate=0.5, image_size=96, learning_rate=0.001)
 SPLIT = SplitSettings(test_fraction=0.3)
 WAYS = ("product", "never", "always")
 
@@ -48,11 +49,13 @@ class Laboratory:
 
     Args:
         folder: Holds its store, its registry and all else.
-        way: ``product``: screened, judged by the gate. ``always``: taken in, learnt from and released, whatever it
-            is. ``never``: looked at by nobody.
+        way: ``product``: screened and judged by the gate, and a person labels what was stopped. ``always``: taken
+            in, learnt from and released, whatever it is. ``never``: looked at by nobody.
+        epochs: Of each fit.
     """
 
-    def __init__(self, folder: Path, way: str) -> None:
+    def __init__(self, folder: Path, way: str, epochs: int) -> None:
+        self._training = TRAINING.model_copy(update={"epochs": epochs})
         self.home, self.way = folder / way, way
         self.store, self.mlflow = str(self.home / "store"), sqlite_uri(self.home / "mlflow.db")
         self.home.mkdir(parents=True, exist_ok=True)
@@ -93,10 +96,20 @@ class Laboratory:
             told |= {name: seen[name] for name in ("verdict", "reasons", "refused")}
             told |= {"alarm": bool(seen["drift"] and seen["drift"]["drifted"]), "drift": _effects(seen["drift"])}
             admissible = seen["admissible"]
-        if told["verdict"] != "admitted":
+        if told["verdict"] == "admitted":
+            version = admit(self.store, admissible, LINEAGE, batch.name, admissible, self.home)["data_version"]
+        elif told["verdict"] == "stopped" and seen["review"]:
+            told["labelled"] = label(Path(seen["review"].removeprefix("file://")), batch.name, truth_of(Path(uri)))
+            version = self._import(seen["review"])
+        else:
             return {**told, "released": False}
-        lineage = admit(self.store, admissible, LINEAGE, batch.name, admissible, self.home)
-        return {**told, "images": lineage["images"], **self._learn(lineage["data_version"], work)}
+        return {**told, **self._learn(version, work)}
+
+    def _import(self, review: str) -> str:
+        """Take back what a person has labelled, as ``mscflow data import`` does."""
+        repository, place = DataRepository(open_store(self.store)), open_store(review)
+        images = find_images(place)
+        return repository.snapshot(place, images, ref=LINEAGE, message="labelled by a person", extend=True).version
 
     def _learn(self, version: str, work: Path) -> dict[str, Any]:
         """Learn from a data version, and release what was learnt if this laboratory's way lets it."""
@@ -106,12 +119,12 @@ class Laboratory:
         fitted = train_from(
             champion,
             RetrainSettings(),
-            TRAINING,
+            self._training,
             work / "model",
             self.home,
             store_uri=self.store,
             split_id=split,
-            learning_rate=TRAINING.learning_rate,
+            learning_rate=self._training.learning_rate,
             modality=Modality.SINGLE_STACK,
         )
         evaluate(
@@ -150,6 +163,20 @@ class Laboratory:
 
 def _effects(drift: dict[str, Any] | None) -> list[dict[str, Any]]:
     return [{name: test[name] for name in ("kind", "effect", "p")} for test in (drift or {}).get("tests", [])]
+
+
+def label(review: Path, batch: str, truth: Path) -> int:
+    """Do what a person does with a review queue: say what each image really shows; gives the number of images."""
+    with truth.open(newline="", encoding="utf-8") as file:
+        classes = {f"{batch}/{row['file']}": row["class"] for row in csv.DictReader(file)}
+    table = review / LABELS
+    with table.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    with table.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows({**row, "class": classes[row["file"]]} for row in rows)
+    return len(rows)
 
 
 def images_of(source: Path, folder: Path) -> tuple[DataRepository, list[ImageRecord]]:

@@ -62,5 +62,5 @@ def happened(row: dict[str, Any], event: str) -> bool:
         return bool(row.get("alarm"))
     if event == "stopped":
         return row["number"] > 0 and row["verdict"] in ("stopped", "queued", "failed")
-    learnt = row["verdict"] == "admitted"
+    learnt = row["verdict"] == "admitted" or "labelled" in row
     return learnt and (row["released"] if event == "released" else not row["released"])

@@ -12,13 +12,25 @@ import numpy as np
 from components.culture import Modality
 from components.datasets.simulation import Microscope, simulate
 
-SIDE = 192
-FIRST_VESSELS, BATCH_VESSELS, CURRENT_VESSELS = 36, 6, 20
 USUAL = Microscope.for_modality(Modality.SINGLE_STACK)
-# What twelve months of wear come to, and what stands there after the change.
-WORN = replace(USUAL, brightness=0.4, contrast=0.7, blur=2.2, noise=0.03)
-OTHER = replace(USUAL, brightness=0.6, contrast=0.45, blur=3.0, noise=0.045, unevenness=0.3)
+# What the first microscope has come to when it is changed for the other one.
+WORN = replace(USUAL, brightness=0.43, contrast=0.85, blur=1.5, noise=0.024)
+OTHER = replace(USUAL, brightness=0.58, contrast=0.6, blur=2.0, noise=0.032, unevenness=0.25)
+LABELS = "labels.csv"
 _FIRST_SEED, _CURRENT_SEED = 1, 5000
+
+
+class Scale(NamedTuple):
+    """How large everything is: the images' side in pixels, vessels of six images, and epochs of a fit."""
+
+    side: int
+    first: int
+    batch: int
+    current: int
+    epochs: int
+
+
+FULL, QUICK = Scale(192, 36, 8, 20, 6), Scale(96, 16, 4, 4, 1)
 
 
 class Batch(NamedTuple):
@@ -67,40 +79,48 @@ def worn(share: float) -> Microscope:
     return replace(USUAL, **{name: (1 - share) * getattr(USUAL, name) + share * getattr(WORN, name) for name in names})
 
 
-def draw_first(folder: Path) -> Path:
+def draw_first(scale: Scale, folder: Path) -> Path:
     """Write the images that the laboratory begins with."""
-    return _draw(folder, FIRST_VESSELS, _FIRST_SEED, USUAL)
+    return _draw(scale, folder, scale.first, _FIRST_SEED, USUAL)
 
 
-def draw_current(batch: Batch, folder: Path) -> Path:
+def draw_current(scale: Scale, batch: Batch, folder: Path) -> Path:
     """Write images of the batch's time that nothing is ever learnt from."""
-    return _draw(folder, CURRENT_VESSELS, _CURRENT_SEED + batch.number, batch.microscope)
+    return _draw(scale, folder, scale.current, _CURRENT_SEED + batch.number, batch.microscope)
 
 
-def draw_batch(batch: Batch, folder: Path) -> Path:
+def truth_of(delivery: Path) -> Path:
+    """Give the table of what the images of a delivery really show."""
+    return delivery.with_name(f"{delivery.name}.csv")
+
+
+def draw_batch(scale: Scale, batch: Batch, folder: Path) -> Path:
     """Write a batch as it is delivered, with whatever is wrong with it."""
     if folder.is_dir():
         return folder
     if batch.kind == "duplicate":
-        shutil.copytree(folder.with_name(batch._replace(number=batch.number - 1).name), folder)
+        before = folder.with_name(batch._replace(number=batch.number - 1).name)
+        shutil.copytree(before, folder)
+        shutil.copyfile(truth_of(before), truth_of(folder))
         return folder
     part = folder.with_name(f".{folder.name}")
     shutil.rmtree(part, ignore_errors=True)
-    _draw(part, BATCH_VESSELS, _FIRST_SEED + batch.number, batch.microscope)
+    _draw(scale, part, scale.batch, _FIRST_SEED + batch.number, batch.microscope)
+    shutil.copyfile(part / LABELS, truth_of(folder))
     spoil: dict[str, Callable[[Path], None]] = {"mislabelled": _mislabel, "corrupt": _corrupt}
     spoil.get(batch.kind, lambda _: None)(part)
     part.rename(folder)
     return folder
 
 
-def _draw(folder: Path, vessels: int, seed: int, microscope: Microscope) -> Path:
+def _draw(scale: Scale, folder: Path, vessels: int, seed: int, microscope: Microscope) -> Path:
     simulate(
         folder,
         images=6 * vessels,
         vessels=vessels,
         modality=Modality.SINGLE_STACK,
         seed=seed,
-        size=(SIDE, SIDE),
+        size=(scale.side, scale.side),
         microscope=microscope,
     )
     return folder
@@ -108,7 +128,7 @@ def _draw(folder: Path, vessels: int, seed: int, microscope: Microscope) -> Path
 
 def _mislabel(folder: Path) -> None:
     """Give the images of each vessel its labels in reverse, as a sheet that was sorted the wrong way would."""
-    path = folder / "labels.csv"
+    path = folder / LABELS
     with path.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     by_vessel: dict[str, list[str]] = {}
