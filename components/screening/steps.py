@@ -92,7 +92,7 @@ def screen(
         found.fit,
         found.opinions,
         found.drift.most_foreign if found.drift and found.drift.drifted else (),
-        doubted=found.verdict == "stopped",
+        doubted=found.agreement is not None and not found.agreement.trusted,
         detector=batch.detector,
     )
     place = review.place_of(store, home, lineage, batch.name)

@@ -69,11 +69,11 @@ class Clinic:
         """Give the paths of the frozen test images."""
         return [image.path for image in read_frozen(open_store(self.store), LINEAGE)[0].test]
 
-    def screen(self, version: str, lineage: str = LINEAGE, **screening: Any) -> dict[str, Any]:
+    def screen(self, version: str, lineage: str = LINEAGE, model: str = MODEL, **screening: Any) -> dict[str, Any]:
         drift = DriftSettings(permutations=200)
         output = self.home / "screening" / version[:12]
         limits = ScreeningSettings(**screening)
-        return steps.screen(self.store, version, lineage, MODEL, self.mlflow, limits, drift, self.home, output)
+        return steps.screen(self.store, version, lineage, model, self.mlflow, limits, drift, self.home, output)
 
     def records(self, version: str) -> dict[str, ImageRecord]:
         return {record.path: record for record in self.repository.records(version)}

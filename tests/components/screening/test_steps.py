@@ -9,8 +9,15 @@ from PIL import Image
 from PIL.Image import Transpose
 
 from components.audit.log import AuditLog
+from components.bundle import EVIDENCE_FILE, KNOWN_IMAGE_FILE, MODEL_FILE, file_digest
+from components.culture import ABNORMAL_MODEL
 from components.datasets.importers import find_images
+from components.evaluation.detector.evidence import write_detector_evidence
+from components.registry.versions import Alias, Registry
 from components.storage import open_store
+from tests.components.evaluation.test_detector import evidence as detector_evidence
+
+assert detector_evidence, "a fixture"
 
 LABELS = [number % 4 + 1 for number in range(40)]
 
@@ -194,6 +201,30 @@ def test_the_queue_lies_beside_the_images_where_those_are_in_s3(no_champion, s3_
     assert result["review"] == f"{s3_uri}/store/review/clinic/november"
     images = find_images(open_store(result["review"]), unlabelled=True)
     assert [image.path for image in images] == [f"november/{seed}.png" for seed in range(100, 104)]
+
+
+def test_a_batch_of_boxes_is_held_against_the_detector(no_champion, make_detector, detector_evidence):
+    detector = no_champion
+    bundle = detector.folder / "detector"
+    bundle.mkdir()
+    write_detector_evidence(detector_evidence, bundle / EVIDENCE_FILE)
+    make_detector(bundle, weight=0)
+    files = {name: file_digest(bundle / name) for name in (MODEL_FILE, KNOWN_IMAGE_FILE, EVIDENCE_FILE)}
+    make_detector(bundle, weight=0, files=files)
+    registry = Registry(detector.mlflow)
+    registry.set_alias(registry.register(bundle).version, Alias.CHAMPION)
+    detector.write("november", range(100, 108), [""] * 8, LABELS[:8])
+    boxes = "".join(f"{seed}.png,12,5,24,30,Flatten\n" for seed in range(100, 104))
+    table = detector.folder / "batches" / "november" / "boxes.csv"
+    table.write_text(f"file,x1,y1,x2,y2,class\n{boxes}104.png,,,,,\n")
+    result = detector.screen(detector.take("november"), model=ABNORMAL_MODEL)
+    assert result["verdict"] == "admitted"
+    assert len(detector.records(result["admissible"])) == 5
+    # Four of the cells are found; one box is too many.
+    assert _check(result, "disagreement")["figure"] == pytest.approx(1 / 5)
+    rows = _rows(Path(result["review"]))
+    assert [row["file"] for row in rows] == [f"november/{seed}.png" for seed in range(105, 108)]
+    assert "cells found" in Path(result["page"]).read_text()
 
 
 def _rows(place):
