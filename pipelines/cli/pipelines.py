@@ -1,4 +1,4 @@
-"""`mscflow pipelines`: the pipeline as Kubeflow Pipelines takes it."""
+"""`mscflow pipelines`: the pipelines as Kubeflow Pipelines takes them."""
 
 from pathlib import Path
 
@@ -9,20 +9,25 @@ from pipelines.cli.output import json_option, say
 
 @click.group()
 def pipelines() -> None:
-    """The pipeline for Kubeflow."""
+    """The pipelines for Kubeflow."""
 
 
 @pipelines.command("compile")
-@click.option("--output", type=click.Path(path_type=Path), default=Path("train.yaml"), show_default=True)
+@click.argument("pipeline", type=click.Choice(["train", "retrain"]), default="train")
+@click.option("--output", type=click.Path(path_type=Path), help="Default: the pipeline's name with .yaml.")
 @json_option
-def compile_(output: Path, as_json: bool) -> None:
-    """Write the training pipeline as the YAML that Kubeflow Pipelines runs.
+def compile_(pipeline: str, output: Path | None, as_json: bool) -> None:
+    """Write a pipeline as the YAML that Kubeflow Pipelines runs: train (default) or retrain.
+
+    As a recurring run, retrain needs nothing beside it: it polls first, and ends early where nothing is new.
 
     \b
-    Example:
+    Examples:
       mscflow pipelines compile --output train.yaml
+      mscflow pipelines compile retrain
     """
-    from pipelines.compile import compile_train
+    from pipelines.compile import compile_retrain, compile_train
 
-    compile_train(output)
-    say({"pipeline": "train", "output": str(output)}, as_json, lambda: click.echo(f"wrote {output}"))
+    path = output or Path(f"{pipeline}.yaml")
+    (compile_retrain if pipeline == "retrain" else compile_train)(path)
+    say({"pipeline": pipeline, "output": str(path)}, as_json, lambda: click.echo(f"wrote {path}"))

@@ -6,8 +6,8 @@ import pytest
 import yaml
 
 from components.settings import load_settings
-from pipelines.compile import compile_train
 from pipelines.arguments import pipeline_arguments
+from pipelines.compile import compile_train
 from pipelines.steps import STEPS
 from pipelines.train import train_pipeline
 
