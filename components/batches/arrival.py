@@ -10,7 +10,7 @@ same files uploaded again are the same batch; labels that come later make anothe
 """
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Container, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -58,8 +58,12 @@ class _Manifest(msgspec.Struct, frozen=True):
     count: int | None = None
 
 
-def find_arrivals(watched: ObjectStore) -> list[Arrival]:
+def find_arrivals(watched: ObjectStore, known: Container[tuple[str, str]] = ()) -> list[Arrival]:
     """Tell of every batch below a place, ascending by name; no image is read.
+
+    Args:
+        watched: The place.
+        known: Names and listings of batches that were complete before; what they say of themselves is not read again.
 
     Raises:
         StorageError: if the place cannot be listed.
@@ -69,8 +73,7 @@ def find_arrivals(watched: ObjectStore) -> list[Arrival]:
         name, slash, key = info.key.partition("/")
         if slash and not name.startswith("."):
             found.setdefault(name, _Listing()).add(info._replace(key=key))
-    root = watched.uri.rstrip("/")
-    return [_arrival(f"{root}/{name}", name, found[name], marked=True) for name in sorted(found)]
+    return [_arrived(watched, name, found[name], known) for name in sorted(found)]
 
 
 def look_at(uri: str) -> Arrival:
@@ -86,7 +89,8 @@ def look_at(uri: str) -> Arrival:
     if not listing.images:
         raise DataError(f"{uri} holds no images ({', '.join(sorted(EXTENSIONS))}); check the path")
     name = PurePosixPath(batch.uri.rstrip("/")).name
-    return _arrival(batch.uri, name, listing, marked=False)
+    waiting = _why_waiting(_Files(batch), listing, marked=False)
+    return Arrival(name, batch.uri, listing.images, listing.digest, waiting)
 
 
 def identify(arrival: Arrival, cache: Path) -> str:
@@ -103,7 +107,7 @@ def identify(arrival: Arrival, cache: Path) -> str:
     batch = open_store(arrival.uri, must_exist=True)
     content = sorted(info for info in batch.list() if not _is_marker(info.key) and not _hidden(info.key))
     digests = dict(_digests(batch, content, cache))
-    for image in _manifest(batch).images or ():
+    for image in _manifest(_Files(batch)).images or ():
         if image.sha256 is not None and digests.get(image.path) != image.sha256.lower():
             where = f"{arrival.uri}/{image.path}"
             raise DataError(f"{where} is not the file that {MANIFEST} names (its SHA-256 differs); upload it again")
@@ -134,28 +138,40 @@ class _Listing:
         return f"{self._sum:064x}"
 
 
-def _arrival(uri: str, name: str, listing: _Listing, *, marked: bool) -> Arrival:
-    waiting = _why_waiting(uri, listing, marked=marked)
+class _Files(NamedTuple):
+    """Where the files of a batch lie: in a store that may hold others, too."""
+
+    store: ObjectStore
+    prefix: str = ""
+
+    @property
+    def manifest(self) -> str:
+        return f"{self.store.uri.rstrip('/')}/{self.prefix}{MANIFEST}"
+
+
+def _arrived(watched: ObjectStore, name: str, listing: _Listing, known: Container[tuple[str, str]]) -> Arrival:
+    uri = f"{watched.uri.rstrip('/')}/{name}"
+    seen = (name, listing.digest) in known
+    waiting = None if seen else _why_waiting(_Files(watched, f"{name}/"), listing, marked=True)
     return Arrival(name, uri, listing.images, listing.digest, waiting)
 
 
-def _why_waiting(uri: str, listing: _Listing, *, marked: bool) -> str | None:
+def _why_waiting(files: _Files, listing: _Listing, *, marked: bool) -> str | None:
     if MANIFEST in listing.markers:
-        return _what_lacks(uri, listing)
+        return _what_lacks(files, listing)
     if marked and MARKER not in listing.markers:
         return f"neither {MARKER} nor {MANIFEST} is there yet"
     return None if listing.images else "it holds no images"
 
 
-def _what_lacks(uri: str, listing: _Listing) -> str | None:
-    batch = open_store(uri)
+def _what_lacks(files: _Files, listing: _Listing) -> str | None:
     try:
-        said = _manifest(batch)
+        said = _manifest(files)
     except DataError as error:
         return str(error)
     if said.count is not None and said.count != listing.images:
         return f"{MANIFEST} says {said.count} images, and {listing.images} are there"
-    lacking = list(_lacking(batch, said.images or ()))
+    lacking = list(_lacking(files, said.images or ()))
     if lacking:
         more = f" and {len(lacking) - _NAMED} more" if len(lacking) > _NAMED else ""
         some = ", ".join(lacking[:_NAMED])
@@ -163,28 +179,30 @@ def _what_lacks(uri: str, listing: _Listing) -> str | None:
     return None if listing.images else "it holds no images"
 
 
-def _lacking(batch: ObjectStore, images: Iterable[_Image]) -> Iterator[str]:
-    sizes = {info.key: info.size for info in batch.list()}
+def _lacking(files: _Files, images: Collection[_Image]) -> Iterator[str]:
+    if not images:
+        return
+    sizes = {info.key.removeprefix(files.prefix): info.size for info in files.store.list(files.prefix)}
     for image in images:
         size = sizes.get(image.path)
         if size is None or (image.size is not None and size != image.size):
             yield image.path
 
 
-def _manifest(batch: ObjectStore) -> _Manifest:
+def _manifest(files: _Files) -> _Manifest:
     """Read what a batch says of itself.
 
     Raises:
         DataError: if it cannot be read, or says nothing.
     """
     try:
-        said = msgspec.json.decode(batch.read(MANIFEST), type=_Manifest)
+        said = msgspec.json.decode(files.store.read(files.prefix + MANIFEST), type=_Manifest)
     except ObjectNotFound:
         return _Manifest()
     except msgspec.MsgspecError as error:
-        raise DataError(f"{batch.uri}/{MANIFEST} cannot be used ({error}); see docs/retraining/batches.md") from error
+        raise DataError(f"{files.manifest} cannot be used ({error}); see docs/retraining/batches.md") from error
     if said.images is None and said.count is None:
-        raise DataError(f"{batch.uri}/{MANIFEST} has neither 'images' nor 'count'; see docs/retraining/batches.md")
+        raise DataError(f"{files.manifest} has neither 'images' nor 'count'; see docs/retraining/batches.md")
     return said
 
 

@@ -7,7 +7,7 @@ Both change by compare-and-swap alone. The turn is a lease: an owner renews it w
 run out takes it over. An owner that comes back too late finds the turn, or the batch, in other hands, and stops.
 """
 
-from contextlib import suppress
+from contextlib import closing, suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
@@ -15,6 +15,7 @@ import msgspec
 
 from components.batches.arrival import Arrival
 from components.batches.record import DONE, FAILED, RUNNING, BatchRecord, Move, Turn
+from components.datasets.parallel import parallel_map, threads_for
 from components.datasets.refs import is_ref_name
 from components.errors import ConflictError, DataError, IntegrityError, ObjectNotFound
 from components.storage import ObjectStore
@@ -49,9 +50,10 @@ class Ledger:
     def records(self) -> list[BatchRecord]:
         """Give all batches, ascending by name, those of one name by their first attempt."""
         keys = sorted(info.key for info in self._store.list(f"{PREFIX}{self.lineage}/"))
-        ids = (key.rpartition("/")[2].removesuffix(".json") for key in keys)
-        found = [record for each in ids if each != _TURN and (record := self.find(each)) is not None]
-        return sorted(found, key=lambda record: (record.name, record.history[0].time))
+        ids = [name for key in keys if (name := key.rpartition("/")[2].removesuffix(".json")) != _TURN]
+        with closing(parallel_map(self.find, ids, threads_for(self._store))) as found:
+            records = [record for record in found if record is not None]
+        return sorted(records, key=lambda record: (record.name, record.history[0].time))
 
     def find(self, batch_id: str) -> BatchRecord | None:
         """Give what is known of a batch, None if nothing is."""

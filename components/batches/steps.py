@@ -50,7 +50,7 @@ def poll(
         InputError: if the named batch is not complete.
     """
     look = _Look(Ledger(open_store(store_uri), lineage), home / "cache", attempts)
-    return look.claim(_arrived(watched, batch), owner, lease_seconds)
+    return look.claim(look.arrived(watched, batch), owner, lease_seconds)
 
 
 def peek(
@@ -62,7 +62,7 @@ def peek(
         ``found``; ``batch``, ``id`` and ``uri`` of the one that is due; ``waiting``, ``finished`` and ``why`` as there.
     """
     look = _Look(Ledger(open_store(store_uri), lineage), home / "cache", attempts)
-    due = look.first_due(_arrived(watched, batch), owner)
+    due = look.first_due(look.arrived(watched, batch), owner)
     if isinstance(due, str):
         return look.nothing(due)
     arrival, batch_id = due
@@ -85,15 +85,6 @@ def conclude(
     return plain
 
 
-def _arrived(watched: str, batch: str | None) -> list[Arrival]:
-    if batch is None:
-        return find_arrivals(open_store(watched, must_exist=True))
-    arrival = look_at(batch)
-    if arrival.waiting is not None:
-        raise InputError(f"batch {batch} is not complete: {arrival.waiting}")
-    return [arrival]
-
-
 class _Look:
     """One look at what has arrived."""
 
@@ -104,6 +95,15 @@ class _Look:
         self._by_look = {(record.name, record.listing): record for record in records}
         self._waiting: list[dict[str, str]] = []
         self._finished = 0
+
+    def arrived(self, watched: str, batch: str | None) -> list[Arrival]:
+        """Give what has arrived below a place, or the one batch that is named."""
+        if batch is None:
+            return find_arrivals(open_store(watched, must_exist=True), self._by_look)
+        arrival = look_at(batch)
+        if arrival.waiting is not None:
+            raise InputError(f"batch {batch} is not complete: {arrival.waiting}")
+        return [arrival]
 
     def claim(self, arrivals: list[Arrival], owner: str, seconds: float) -> dict[str, Any]:
         """See ``poll``."""
