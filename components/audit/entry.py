@@ -74,15 +74,15 @@ def deed(action: str, subject: str, *, actor: str, reason: str = "", details: Ma
     return Deed(action=action, subject=subject, actor=actor, reason=reason, details=plain)
 
 
-def sealed(told: Deed, before: Entry | None) -> Entry:
-    """Make the entry of a deed that follows another."""
+def sealed(told: Deed, sequence: int, before: str | None) -> Entry:
+    """Make the entry of a deed at a place, after an entry of the given digest."""
     entry = Entry(
         **msgspec.structs.asdict(told),
-        sequence=0 if before is None else before.sequence + 1,
+        sequence=sequence,
         time=datetime.now(UTC),
         code_version=code_version(),
         environment=environment(),
-        before=None if before is None else before.digest,
+        before=before,
     )
     return msgspec.structs.replace(entry, digest=seal(entry))
 

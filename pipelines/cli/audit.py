@@ -40,8 +40,9 @@ def audit(about: str | None, last: int | None, expect: str | None, as_json: bool
 
 
 def _show_audit(found: dict[str, Any], shown: list[dict[str, Any]]) -> None:
+    parts = ("action", "subject", "actor")
     rows = [
-        (each["sequence"], each["time"][:19].replace("T", " "), each["action"], each["subject"], each["actor"], each["reason"][:80])
+        (each["sequence"], each["time"][:19].replace("T", " "), *(each[part] for part in parts), each["reason"][:80])
         for each in shown
     ]
     table(["", "time (UTC)", "action", "subject", "actor", "reason"], rows)

@@ -8,8 +8,9 @@ import pytest
 
 from components.audit.entry import deed, this_actor
 from components.audit.log import AuditLog
+from components.audit.verification import verify
 from components.culture import Modality
-from components.errors import IntegrityError, StorageError
+from components.errors import StorageError
 from components.storage import ObjectStore, open_store
 
 
@@ -90,12 +91,17 @@ def test_an_entry_whose_answer_was_lost_is_not_doubled(folder: ObjectStore, monk
     assert list(log.entries()) == [entry]
 
 
-def test_nothing_is_appended_to_what_cannot_be_read(folder: ObjectStore) -> None:
-    log = AuditLog(folder)
-    log.append("x.y", "z", actor="a")
-    folder.write("audit/00000000.json", b"{}")
-    with pytest.raises(IntegrityError, match=r"audit/00000000.json of .* is no entry"):
-        log.append("x.y", "z", actor="a")
+def test_a_damaged_log_takes_entries_and_the_damage_is_named(store: ObjectStore) -> None:
+    log = AuditLog(store)
+    for number in range(3):
+        log.append("x.y", str(number), actor="a")
+    store.write("audit/00000002.json", b"{}")
+    told = deed("x.y", "after", actor="a")
+    assert log.enter(told, since=0) == log.enter(told, since=0)
+    assert [each.subject for each in log.entries()] == ["0", "1", "after"]
+    found = verify(log)
+    assert [(fault.place, fault.kind) for fault in found.faults] == [(2, "altered")]
+    assert found.doubtful == (0, 1)
 
 
 def test_a_log_that_others_write_without_end_is_given_up(folder: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
