@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from components.errors import MscflowError
+from components.lifeline import end_with_runner
 
 EVENTS_VARIABLE = "MSCFLOW_EVENTS"
 
@@ -88,6 +89,8 @@ def step(name: str) -> Iterator[Callable[[dict[str, Any]], None]]:
             the process's output ends with one clear line and no traceback.
     """
     started = time.perf_counter()
+    if path := os.environ.get(EVENTS_VARIABLE):
+        end_with_runner(Path(path))
     result: dict[str, Any] = {}
     emit("started", step=name)
     try:

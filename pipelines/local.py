@@ -18,6 +18,7 @@ from typing import Any
 
 from components.errors import MscflowError, StorageError
 from components.events import Observer
+from components.lifeline import alive
 from components.settings import Settings
 from pipelines.arguments import pipeline_arguments, retrain_arguments
 from pipelines.surroundings import environment, interruptible, logged, observed, quiet
@@ -122,7 +123,13 @@ def _run(
     events = run.folder / "events.jsonl"
     events.touch()
     log = run.folder / "log.txt"
-    with logged(log), environment(settings, run.folder, about), observed(events, observe), interruptible():
+    with (
+        logged(log),
+        environment(settings, run.folder, about),
+        alive(events),
+        observed(events, observe),
+        interruptible(),
+    ):
         try:
             outputs = _run_kfp(settings, compose, run.folder)
         except RuntimeError as error:
