@@ -39,7 +39,6 @@ _DEFAULTS = {
     "MLFLOW_LOGGING_LEVEL": "ERROR",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # where a command's one JSON object goes
     "GIT_PYTHON_REFRESH": "quiet",
-    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
 }
 # Of calls that are not worth waiting for: the first one, which tells whether there is a server, and the last.
@@ -207,7 +206,9 @@ def client(uri: str) -> "MlflowClient":
     """
     for name, value in _DEFAULTS.items():
         os.environ.setdefault(name, value)
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", str(_retries(patience())))
+    factor, retries = _pauses(patience())
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR", str(factor))
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", str(retries))
     with translated(uri, "opening it", RegistryUnavailable), _uncollected():
         database = sqlite_path(uri)
         if database is not None:
@@ -222,9 +223,15 @@ def client(uri: str) -> "MlflowClient":
     return opened
 
 
-def _retries(seconds: float) -> int:
-    """Give the retries that last so long: MLflow pauses 0, 2, 4, 8 s and so on between them."""
-    return next((count for count in range(1, _MOST_RETRIES) if 2**count - 2 >= seconds), _MOST_RETRIES)
+def _pauses(seconds: float) -> tuple[int, int]:
+    """Give the factor and the number of retries that last about so long.
+
+    MLflow pauses for 0, 2, 4, 8 times the factor and so on: five retries last for 30 times the factor.
+    """
+    factor = min(max(round(seconds / 30), 1), 100)
+    return factor, next(
+        (count for count in range(1, _MOST_RETRIES) if factor * (2**count - 2) >= seconds), _MOST_RETRIES
+    )
 
 
 @contextmanager

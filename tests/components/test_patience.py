@@ -27,9 +27,12 @@ def test_patience_is_90_seconds_or_what_the_environment_says(monkeypatch: pytest
             patience()
 
 
-@pytest.mark.parametrize(("seconds", "retries"), [(0, 1), (6, 3), (60, 6), (90, 7), (10_000, 10)])
-def test_retries_last_as_long_as_patience(seconds: float, retries: int) -> None:
-    assert tracking._retries(seconds) == retries
+@pytest.mark.parametrize("seconds", [0, 1, 6, 30, 60, 90, 600, 3600])
+def test_mlflow_s_retries_last_as_long_as_patience_and_not_much_longer(seconds: float) -> None:
+    factor, retries = tracking._pauses(seconds)
+    lasts = sum(0 if number == 1 else factor * 2 ** (number - 1) for number in range(1, retries + 1))
+    assert seconds <= lasts <= 2 * seconds + 10
+    assert retries <= 10
 
 
 def away(server: Server) -> threading.Thread:

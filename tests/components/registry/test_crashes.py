@@ -229,3 +229,9 @@ def test_a_withdrawal_that_leaves_no_champion(world: World, make_champion: Any, 
     make_champion(bundle_of(GOOD))
     action = lambda: withdraw(world.registry, world.name, "1", "does not load")  # noqa: E731
     assert kill_at_each_change(world, action, monkeypatch) > 5
+
+
+def test_a_registration(world: World, bundle_of: BundleOf, monkeypatch: Any):
+    world.registry.register(bundle_of(GOOD))
+    action = lambda: world.registry.register(bundle_of(PERFECT))  # noqa: E731
+    assert kill_at_each_change(world, action, monkeypatch) > 5

@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 
 from components.audit.log import AuditLog
+from components.audit.verification import verify
 from components.datasets.splits import load_split
 from components.datasets.versions import DataRepository
 from components.errors import InputError, IntegrityError, RegistryError
 from components.evaluation.judging import AnyScored
-from components.registry import verdicts
+from components.registry import journal, verdicts
 from components.registry.crown import rollback, withdraw
 from components.registry.promotion import Exam, promote
 from components.registry.verdicts import Override
@@ -275,6 +276,15 @@ def test_two_promotions_at_once_end_in_one_champion(
     assert (now["champion"], now["previous"]) in {("2", "3"), ("3", "2")}
     assert registry.show(model_name, now["previous"]).tags["judged_against"] == "1"
     assert registry.show(model_name, now["champion"]).tags["judged_against"] == now["previous"]
+    check_log(registry, model_name, ["promoted", "promoted", "promoted"])
+
+
+def check_log(registry: Registry, name: str, crowned: list[str]) -> None:
+    """The log is whole, its last word on the champion is so, and it tells of as many changes as there were."""
+    assert verify(registry.audit, journal.anchors(registry.versions(name))).sound
+    entries = [each for each in registry.audit.entries() if "champion" in each.details]
+    assert [each.action.removeprefix("model.") for each in entries] == crowned
+    assert entries[-1].details["champion"] == registry.champion(name).version
 
 
 @dataclass(frozen=True)
@@ -295,7 +305,8 @@ class SlowExam(Exam):
 def test_a_champion_that_another_machine_made_meanwhile_is_judged_against(
     mlflow_server: str, bundle_of: BundleOf, model_name: str, exam: Exam, tmp_path: Path
 ):
-    here, there = Registry(mlflow_server, tmp_path / "home"), Registry(mlflow_server, tmp_path / "there")
+    log = AuditLog(open_store(tmp_path / "log"))
+    here, there = Registry(mlflow_server, tmp_path / "home", log), Registry(mlflow_server, tmp_path / "there", log)
     make_champion(here, bundle_of(FAIR), exam)
     here.register(bundle_of(GOOD))
     here.register(bundle_of(PERFECT))
@@ -305,3 +316,4 @@ def test_a_champion_that_another_machine_made_meanwhile_is_judged_against(
     done = promote(here, model_name, "2", slow, GATE)
     assert (done.passed, done.champion, done.previous) == (False, "3", "1")
     assert here.show(model_name, "2").tags["judged_against"] == "3"
+    check_log(here, model_name, ["promoted", "promoted"])
