@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from PIL import Image
+from PIL import Image, ImageFilter
 from PIL.Image import Transpose
 
 from components.audit.log import AuditLog
@@ -225,6 +225,24 @@ def test_a_batch_of_boxes_is_held_against_the_detector(no_champion, make_detecto
     rows = _rows(Path(result["review"]))
     assert [row["file"] for row in rows] == [f"november/{seed}.png" for seed in range(105, 108)]
     assert "cells found" in Path(result["page"]).read_text()
+
+
+def test_drift_fills_the_queue_and_stops_nothing(clinic):
+    clinic.write("november", range(100, 140), LABELS)
+    for path in (clinic.folder / "batches" / "november").glob("*.png"):
+        with Image.open(path) as image:
+            changed = image.filter(ImageFilter.GaussianBlur(0.8))
+        changed.save(path)
+    result = clinic.screen(clinic.take("november"))
+    assert result["drift"]["drifted"]
+    assert result["verdict"] == "admitted"
+    assert "The images look different from those before them." in result["reasons"]
+    rows = _rows(Path(result["review"]))
+    assert {row["file"] for row in rows} == set(result["drift"]["most_foreign"])
+    assert {row["why"] for row in rows} == {"looks unlike earlier images"}
+    given = {f"november/{seed}.png": str(label) for seed, label in zip(range(100, 140), LABELS, strict=True)}
+    assert all(row["class"] == given[row["file"]] for row in rows), "the labels stand"
+    assert (Path(result["page"]).parent / "drift.html").is_file()
 
 
 def _rows(place):
