@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,9 @@ from components.registry.auditing import read_audit
 from components.registry.versions import Alias, Registry
 from components.settings import Settings, load_settings
 from components.storage import open_store
+from tests.servers import free_ports
 
-from .conftest import Done, environment
+from .conftest import NO_FLOORS, SMALL, Done, environment
 
 LINEAGE = "line"
 MODEL = "confluence-single-stack"
@@ -27,7 +29,7 @@ SETTINGS: dict[str, Any] = {
     "training": {"backbone": "shufflenet_v2", "weights": "none", "image_size": 32, "epochs": 2},
     "search": {"trials": 2, "epochs": 1},
     "screening": {"margin": 1.0},
-    "watch": {"lease": 5},
+    "watch": {"lease": 5, "attempts": 99},
     "gate": {
         "min_accuracy": 0,
         "min_within_one_class": 0,
@@ -121,6 +123,21 @@ class Laboratory:
         assert sum(Alias.CHAMPION in version.aliases for version in versions) == 1
         registry.download(MODEL, Alias.CHAMPION, self.home / "models")
         assert self.audit()["sound"], self.audit()["faults"]
+
+
+def prepare(folder: Path, mscflow: Callable[..., Done], batches: int, **changes: Any) -> Laboratory:
+    """Make a laboratory with a champion that an endpoint serves, and complete batches ``b1``, ``b2``, ... to come."""
+    rest, grpc = free_ports(2)
+    for number in range(batches + 1):
+        name, images = (f"b{number}", 24) if number else ("cultures", 60)
+        given = ("--images", images, "--size", 64, "--seed", number)
+        assert mscflow("data", "simulate", name, *given, cwd=folder).code == 0
+        (folder / name / "_COMPLETE").touch()
+    command = ["--home", "home", "run", "--data", "cultures", "--ref", LINEAGE, "--port", rest, "--grpc-port", grpc]
+    floors = ("--set", "gate.min_class_recall=0", "--set", "gate.max_calibration_error=1")
+    done = mscflow(*command, *SMALL, *NO_FLOORS, *floors, cwd=folder)
+    assert done.code == 0, done.err
+    return Laboratory(folder, (rest, grpc), **changes)
 
 
 def kill(going: "subprocess.Popen[str]") -> None:

@@ -12,10 +12,8 @@ from pipelines.arguments import retrain_arguments
 from pipelines.compile import compile_retrain
 from pipelines.retrain import retrain_pipeline
 from pipelines.steps import RETRAIN_STEPS
-from tests.servers import free_ports
 
-from .conftest import NO_FLOORS, SMALL
-from .retraining import LINEAGE, Laboratory
+from .retraining import LINEAGE, Laboratory, prepare
 
 BEFORE_LEARNING = RETRAIN_STEPS[:3]
 
@@ -65,32 +63,14 @@ def test_the_settings_give_every_parameter(tmp_path):
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory, mscflow):
-    """A laboratory with a champion, and an endpoint that serves it."""
-    folder = tmp_path_factory.mktemp("retrained")
-    ports = tuple(free_ports(2))
-    made = Laboratory(folder, ports)
-    command = ["--home", "home", "run", "--data", "cultures", "--ref", LINEAGE, "--port", ports[0]]
-    command += ["--grpc-port", ports[1], *SMALL, *NO_FLOORS, "--set", "gate.min_class_recall=0"]
-    command += ["--set", "gate.max_calibration_error=1"]
-    for name, images, seed in (
-        ("cultures", 60, 0),
-        ("batches/b1", 24, 1),
-        ("batches/b2", 24, 2),
-        ("batches/b3", 24, 3),
-    ):
-        given = ("--images", images, "--size", 64, "--seed", seed)
-        assert mscflow("data", "simulate", name, *given, cwd=folder).code == 0
-    for batch in (folder / "batches").iterdir():
-        (batch / "_COMPLETE").touch()
-    done = mscflow(*command, cwd=folder)
-    assert done.code == 0, done.err
+    made = prepare(tmp_path_factory.mktemp("retrained"), mscflow, batches=3)
     yield made
-    mscflow("--home", "home", "serve", "--stop", cwd=folder)
+    mscflow("--home", "home", "serve", "--stop", cwd=made.folder)
 
 
 @pytest.fixture(scope="module")
 def released(lab):
-    done = lab.run(lab.folder / "batches" / "b1")
+    done = lab.run(lab.folder / "b1")
     assert done.code == 0, done.err
     return done.json["results"]
 
@@ -131,13 +111,13 @@ class TestAWholeRun:
         assert (record.name, record.state, record.outcome["ended"]) == ("b1", "done", "released")
 
     def test_the_batch_again_is_nothing_new(self, lab, released):
-        done = lab.run(lab.folder / "batches" / "b1", owner="operator-2")
+        done = lab.run(lab.folder / "b1", owner="operator-2")
         assert done.code == 0, done.err
         assert set(done.json["results"]) == {"poll"}
 
     def test_a_refused_model_leaves_the_champion_and_is_told(self, lab, released):
         strict = Laboratory(lab.folder, (0, 0), **{**lab.given, "gate": {**lab.given["gate"], "min_accuracy": 1}})
-        done = strict.run(lab.folder / "batches" / "b2")
+        done = strict.run(lab.folder / "b2")
         assert done.code == 0, done.err
         results = done.json["results"]
         assert results["conclude"]["ended"] == "refused"
@@ -147,7 +127,7 @@ class TestAWholeRun:
         lab.check_whole()
 
     def test_a_batch_without_labels_waits_for_a_person(self, lab, released):
-        batch = lab.folder / "batches" / "b3"
+        batch = lab.folder / "b3"
         with (batch / "labels.csv").open() as file:
             rows = list(csv.DictReader(file))
         with (batch / "labels.csv").open("w", newline="") as file:

@@ -1,0 +1,52 @@
+import hashlib
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from components import tracking
+from components.bundle import WEIGHTS_FILE
+from components.errors import IntegrityError
+from components.models.champion import champion_weights
+from components.registry.start import fetch_champion
+from components.registry.versions import Alias, Registry
+
+WEIGHTS = b"not read here"
+
+
+@pytest.fixture
+def champion(tmp_path, make_bundle, mlflow_uri, model_name):
+    """A registry whose champion has weights beside its bundle."""
+    folder = tmp_path / "candidate"
+    folder.mkdir()
+    (folder / WEIGHTS_FILE).write_bytes(WEIGHTS)
+    make_bundle(folder, model_name=model_name, weights=hashlib.sha256(WEIGHTS).hexdigest())
+    registry = Registry(mlflow_uri, tmp_path / "home")
+    version, _ = registry.register(folder)
+    registry.set_alias(version, Alias.CHAMPION)
+    return version
+
+
+def test_the_champion_comes_with_its_weights_which_are_no_part_of_the_bundle(champion, mlflow_uri, tmp_path):
+    home = tmp_path / "home"
+    told = fetch_champion(champion.name, mlflow_uri, home)
+    assert told == {"name": champion.name, "version": "1", "digest": champion.digest, "weights": True}
+    weights = champion_weights(home, champion.digest)
+    assert weights.path.read_bytes() == WEIGHTS
+    assert weights.whole
+    assert WEIGHTS_FILE not in {path.name for path in (home / "models" / champion.digest).iterdir()}
+    assert fetch_champion(champion.name, mlflow_uri, home) == told, "what is there is not fetched again"
+
+
+def test_without_a_champion_there_is_nothing_to_fetch(mlflow_uri, model_name, tmp_path):
+    told = fetch_champion(model_name, mlflow_uri, tmp_path)
+    assert (told["digest"], told["weights"]) == ("", False)
+
+
+@pytest.mark.parametrize("mlflow_uri", ["sqlite"], indirect=True)
+def test_weights_that_were_altered_in_the_registry_are_refused(champion, mlflow_uri, tmp_path):
+    artifacts = tracking.client(mlflow_uri).get_run(champion.run_id).info.artifact_uri
+    (path,) = Path(urlsplit(artifacts).path).rglob(WEIGHTS_FILE)
+    path.write_bytes(b"others")
+    with pytest.raises(IntegrityError, match=r"weights\.safetensors has digest"):
+        fetch_champion(champion.name, mlflow_uri, tmp_path / "home")
