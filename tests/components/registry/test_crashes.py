@@ -1,7 +1,9 @@
 """Every change to a model, killed at each thing that it writes: to MLflow, and to the audit log."""
 
 import shutil
+import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ from components import tracking
 from components.audit.entry import Entry
 from components.audit.log import AuditLog
 from components.audit.verification import verify
+from components.errors import MscflowError
 from components.registry import journal, promotion
 from components.registry.approval import approve
 from components.registry.crown import rollback, settle, withdraw
@@ -235,3 +238,42 @@ def test_a_registration(world: World, bundle_of: BundleOf, monkeypatch: Any):
     world.registry.register(bundle_of(GOOD))
     action = lambda: world.registry.register(bundle_of(PERFECT))  # noqa: E731
     assert kill_at_each_change(world, action, monkeypatch) > 5
+
+
+class FarApart(Registry):
+    """A registry used from two machines, which share no lock."""
+
+    def lock(self, name: str) -> AbstractContextManager[None]:
+        return nullcontext()
+
+
+@pytest.mark.slow
+def test_two_machines_that_promote_at_once_leave_one_champion_and_a_truthful_log(
+    world: World, make_champion: Any, bundle_of: BundleOf, exam: Exam
+):
+    make_champion(bundle_of(FAIR))
+    for answers in (GOOD, PERFECT):
+        world.registry.register(bundle_of(answers))
+    ready = threading.Barrier(2)
+    failures: list[Exception] = []
+
+    def race(version: str) -> None:
+        machine = FarApart(world.registry.uri, None, AuditLog(open_store(world.log.store.uri)))
+        ready.wait()
+        try:
+            promote(machine, world.name, version, exam, GATE)
+        except MscflowError as error:
+            failures.append(error)
+
+    racers = [threading.Thread(target=race, args=(version,)) for version in ("2", "3")]
+    for racer in racers:
+        racer.start()
+    for racer in racers:
+        racer.join()
+    assert not failures
+    champion = settle(world.registry, world.name)
+    assert champion is not None
+    assert champion.version in {"2", "3"}
+    world.check_truth()
+    promoted = [each.subject for each in world.log.entries() if each.action == "model.promoted"]
+    assert f"{world.name}/{champion.version}" in promoted
