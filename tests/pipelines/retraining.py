@@ -29,7 +29,7 @@ SETTINGS: dict[str, Any] = {
     "training": {"backbone": "shufflenet_v2", "weights": "none", "image_size": 32, "epochs": 2},
     "search": {"trials": 2, "epochs": 1},
     "screening": {"margin": 1.0},
-    "watch": {"lease": 5, "attempts": 99},
+    "watch": {"lease": 600, "attempts": 99},
     "gate": {
         "min_accuracy": 0,
         "min_within_one_class": 0,

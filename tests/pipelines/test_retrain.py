@@ -12,8 +12,9 @@ from pipelines.arguments import retrain_arguments
 from pipelines.compile import compile_retrain
 from pipelines.retrain import retrain_pipeline
 from pipelines.steps import RETRAIN_STEPS
+from pipelines.summaries import summary
 
-from .retraining import LINEAGE, Laboratory, prepare
+from .retraining import LINEAGE, Laboratory, merged, prepare
 
 BEFORE_LEARNING = RETRAIN_STEPS[:3]
 
@@ -63,7 +64,7 @@ def test_the_settings_give_every_parameter(tmp_path):
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory, mscflow):
-    made = prepare(tmp_path_factory.mktemp("retrained"), mscflow, batches=3)
+    made = prepare(tmp_path_factory.mktemp("retrained"), mscflow, batches=4)
     yield made
     mscflow("--home", "home", "serve", "--stop", cwd=made.folder)
 
@@ -82,6 +83,11 @@ class TestAWholeRun:
         assert released["screen"]["verdict"] == "admitted"
         assert released["admit"]["images"] == 84
         assert released["conclude"]["ended"] == "released"
+        said = {step: summary({"step": step, "result": result}) for step, result in released.items()}
+        assert said["poll"] == "batch b1, attempt 1"
+        assert said["champion"] == "version 1"
+        assert "after" in said["search"]
+        assert "started from" in said["train"]
 
     def test_it_begins_where_the_champion_ended(self, released):
         assert released["champion"]["version"] == "1"
@@ -146,3 +152,13 @@ class TestAWholeRun:
         shutil.rmtree(empty)
         assert done.code == 2
         assert "Traceback" not in done.err
+
+    def test_a_run_that_fails_is_told_as_failed_and_gives_its_turn_back(self, lab, released):
+        wrong = Laboratory(lab.folder, (0, 0), **merged(lab.given, {"training": {"backbone": "inception_v3"}}))
+        done = wrong.run(lab.folder / "b4")
+        assert done.code == 2
+        assert "step 'search'" in done.err
+        (record,) = (each for each in lab.records() if each.name == "b4")
+        assert (record.state, record.outcome["exit_code"]) == ("failed", 2)
+        assert "step 'search'" in record.outcome["reasons"][0]
+        assert lab.actions()[-1] == "run.failed"
