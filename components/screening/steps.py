@@ -196,7 +196,7 @@ def _agreement(
     )
     foreign = len(labelled) - sum(not opinions[record.path].foreign for record in labelled)
     note = (
-        f"{len(asked)} images of {len(counted.groups)} vessels or groups; its known error is {held.known:.1%}"
+        f"{len(asked)} images of {len(counted.groups)} vessels or groups; its known error is {100 * held.known:.1f} %"
         f"{f'; {foreign} images look foreign to it and are left out' if foreign else ''}"
     )
     return at_most(AGREEMENT, held.disagreement, held.bound, note), held
