@@ -262,3 +262,27 @@ def test_an_interrupt_leaves_nothing_half_done(
     if isinstance(repository.store, LocalStore):
         assert {path.suffix for path in (repository.store.root / INTERNAL).iterdir()} == {".lock"}
     assert repository.snapshot(source, found(source, batch="2"), ref="main", message="").changed
+
+
+def test_a_version_is_added_to_a_ref_by_many_at_once_and_none_is_lost(
+    repository: DataRepository, take: Callable[..., str], source: LocalStore
+) -> None:
+    records = list(repository.records(take("batch")))
+    parts = [repository.add_version([record]) for record in records]
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda part: repository.extend("main", part, message=part[:6], author="lab"), parts))
+    assert paths(repository, repository.refs()["main"]) == [record.path for record in records]
+    assert {entry.message for entry in repository.log("main")} == {part[:6] for part in parts}
+    again = repository.extend("main", parts[0], message="again")
+    assert (again.changed, again.images, again.previous) == (False, len(records), again.version)
+
+
+def test_a_version_that_is_added_replaces_images_of_the_same_path(
+    repository: DataRepository, take: Callable[..., str]
+) -> None:
+    before, labelled = take(), take("batch", confluence_class=ConfluenceClass.OVERGROWN)
+    grown = repository.extend("main", labelled, message="labels")
+    assert (grown.previous, grown.changed, grown.images) == (before, True, 4)
+    assert {record.confluence_class for record in repository.records(grown.version)} == {4}
+    with pytest.raises(DataError, match="holds no data version"):
+        repository.extend("main", "0" * 64, message="")
