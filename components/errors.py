@@ -99,3 +99,9 @@ class GateRefused(MscflowError):
     """The promotion policy refused a model."""
 
     exit_code = 3
+
+
+def is_outage(kind: str) -> bool:
+    """Whether an error with this class's name says that something was away, and the same may succeed later."""
+    away = (StorageError, EndpointUnavailable, RegistryUnavailable)
+    return issubclass(globals().get(kind, Exception), away)

@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from components.errors import MscflowError, StorageError
+from components.errors import MscflowError, StorageError, is_outage
 from components.events import Observer
 from components.lifeline import alive
 from components.settings import Settings
@@ -27,11 +27,11 @@ Event = dict[str, Any]
 
 
 class StepFailed(MscflowError):
-    """A step of the pipeline failed; the message and the exit code are the step's own."""
+    """A step of the pipeline failed; the message, the exit code and the kind of error are the step's own."""
 
-    def __init__(self, message: str, exit_code: int) -> None:
+    def __init__(self, message: str, exit_code: int, kind: str = "") -> None:
         super().__init__(message)
-        self.exit_code = exit_code
+        self.exit_code, self.kind = exit_code, kind
 
 
 @dataclass
@@ -103,7 +103,7 @@ def run_retrain_pipeline(
         retrain_pipeline(**retrain_arguments(settings, watched, batch, lineage, owner))
         return {}
 
-    def fail(run: PipelineRun, error: MscflowError) -> None:
+    def fail(run: PipelineRun, error: StepFailed) -> None:
         _conclude_failed(settings, lineage, owner, run.folder / "events.jsonl", error)
 
     run = _run(settings, {"watched": watched, "batch": batch, "lineage": lineage}, compose, observe, fail)
@@ -116,7 +116,7 @@ def _run(
     about: Mapping[str, str],
     compose: Callable[[], dict[str, Any]],
     observe: Observer,
-    fail: Callable[[PipelineRun, MscflowError], None] = lambda _run, _error: None,
+    fail: Callable[[PipelineRun, StepFailed], None] = lambda _run, _error: None,
 ) -> PipelineRun:
     started = time.perf_counter()
     run = PipelineRun(_new_folder(settings.home))
@@ -182,7 +182,7 @@ def _read(events: Path) -> list[Event]:
     return [json.loads(line) for line in events.read_text(encoding="utf-8").splitlines()]
 
 
-def _failure(events: Path, folder: Path) -> MscflowError:
+def _failure(events: Path, folder: Path) -> StepFailed:
     """The failing step's own error, rather than kfp's, which names the task alone."""
     read = _read(events)
     for event in read:
@@ -190,13 +190,13 @@ def _failure(events: Path, folder: Path) -> MscflowError:
             message = f"step '{event['step']}': {event['message']}"
             if event["error"] == "bug":
                 message += f"; this is a bug of mscflow; the log is {folder / 'log.txt'}"
-            return StepFailed(message, event["exit_code"])
+            return StepFailed(message, event["exit_code"], event["error"])
     running = [event["step"] for event in read if event["event"] == "started"]
     step = running[-1] if running else "the first step"
     return StepFailed(f"step '{step}' ended without a word (killed, or out of memory?); log: {folder / 'log.txt'}", 1)
 
 
-def _conclude_failed(settings: Settings, lineage: str, owner: str, events: Path, error: MscflowError) -> None:
+def _conclude_failed(settings: Settings, lineage: str, owner: str, events: Path, error: StepFailed) -> None:
     from components.batches.outcome import conclude_failed
 
     finished = {event["step"]: event["result"] for event in _read(events) if event["event"] == "finished"}
@@ -205,7 +205,16 @@ def _conclude_failed(settings: Settings, lineage: str, owner: str, events: Path,
         return
     # What failed the run matters more than a store that cannot be told; the lease then runs out by itself.
     with contextlib.suppress(MscflowError):
-        conclude_failed(settings.store_uri, lineage, polled["batch"], polled["id"], owner, str(error), error.exit_code)
+        conclude_failed(
+            settings.store_uri,
+            lineage,
+            polled["batch"],
+            polled["id"],
+            owner,
+            str(error),
+            error.exit_code,
+            outage=is_outage(error.kind),
+        )
 
 
 def _collect(run: PipelineRun, events: Path) -> None:

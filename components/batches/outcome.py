@@ -62,16 +62,18 @@ def conclude(store_uri: str, lineage: str, name: str, batch_id: str, owner: str,
 
 
 def conclude_failed(
-    store_uri: str, lineage: str, name: str, batch_id: str, owner: str, failure: str, exit_code: int
+    store_uri: str, lineage: str, name: str, batch_id: str, owner: str, failure: str, exit_code: int, *, outage: bool
 ) -> dict[str, Any]:
-    """Write down that the run on a batch failed, with the exit code that tells bad input (2) from other failures.
+    """Write down that the run on a batch failed; ``exit_code`` tells bad input (2) from other failures.
+
+    An outage, of the store or the registry or the endpoint, ends with the same code, but is worth another run.
 
     Raises:
         StorageError: if the store cannot be written.
         ConflictError: if the batch has gone to another owner meanwhile.
     """
     _check_owner(store_uri, lineage, batch_id, owner)
-    came = {"ended": FAILED, "reasons": [failure], "exit_code": exit_code}
+    came = {"ended": FAILED, "reasons": [failure], "exit_code": exit_code, "outage": outage}
     _tell("run.failed", store_uri, lineage, name, owner, {**came, "batch_id": batch_id})
     steps.conclude(store_uri, lineage, batch_id, owner, came, failure)
     return came

@@ -162,7 +162,8 @@ class _Look:
             if not left:
                 self._ledger.abandon(record, f"{record.attempts} runs ended without a word (killed, or out of memory?)")
             return left
-        fault = record.outcome.get("exit_code") == InputError.exit_code
+        # A store or a registry that was away is nobody's input.
+        fault = record.outcome.get("exit_code") == InputError.exit_code and not record.outcome.get("outage")
         return record.state == FAILED and not fault and left
 
     def _name(self, batch_id: str) -> str:

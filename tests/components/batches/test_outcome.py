@@ -4,7 +4,7 @@ from components.audit.log import AuditLog
 from components.batches.ledger import Ledger
 from components.batches.outcome import conclude, conclude_failed, outcome
 from components.batches.steps import poll
-from components.errors import ConflictError
+from components.errors import ConflictError, is_outage
 from components.storage import open_store
 
 SCREENED = {"screen": {"verdict": "admitted", "reasons": [], "drift": {"drifted": True}}, "intake": {"images": 24}}
@@ -71,10 +71,20 @@ def test_the_ledger_and_the_audit_log_are_told(claimed):
 
 def test_a_failure_is_told_with_its_exit_code(claimed):
     store, batch_id = claimed
-    conclude_failed(store, "line", "b1", batch_id, "operator-1", "step 'train': diverged", 1)
+    conclude_failed(store, "line", "b1", batch_id, "operator-1", "step 'train': diverged", 1, outage=False)
     assert entries(store) == [("run.failed", "line/b1", "operator-1")]
     record = Ledger(open_store(store), "line").find(batch_id)
     assert (record.state, record.outcome["exit_code"]) == ("failed", 1)
+
+
+@pytest.mark.parametrize(
+    ("kind", "again"), [("DataError", False), ("StorageError", True), ("RegistryUnavailable", True)]
+)
+def test_an_outage_is_worth_another_run_and_bad_input_is_not(claimed, tmp_path, kind, again):
+    store, batch_id = claimed
+    conclude_failed(store, "line", "b1", batch_id, "operator-1", "a sentence", 2, outage=is_outage(kind))
+    found = poll("", str(tmp_path / "incoming" / "b1"), store, "line", tmp_path, "operator-2", 60)
+    assert found["found"] == again
 
 
 def test_who_lost_the_batch_tells_nothing(claimed):
