@@ -7,7 +7,7 @@ import msgspec
 from components.audit.log import AuditLog
 from components.audit.verification import Fault, Verification, verify
 from components.registry import journal
-from components.registry.journal import CHAMPION_DIGEST
+from components.registry.journal import CHAMPION_DIGEST, PENDING_TAG
 from components.registry.reconciliation import unrecorded
 from components.registry.versions import Alias, ModelVersion, Registry
 from components.storage import open_store
@@ -55,9 +55,12 @@ def _missing(found: Verification, expect: str | None) -> list[Fault]:
 
 
 def _unrecorded(found: Verification, versions: list[ModelVersion]) -> list[str]:
-    """Say where the registry's champions are not those of the log's last word."""
+    """Say where changes wait to be entered, or the registry's champions are not those of the log's last word."""
     notes = []
     for name in sorted({version.name for version in versions}):
+        if any(tag.startswith(PENDING_TAG) for each in versions if each.name == name for tag in each.tags):
+            notes.append(f"{name}: a change was cut off before it was entered, or is being made")
+            continue
         champion = next((each for each in versions if each.name == name and Alias.CHAMPION in each.aliases), None)
         about = (each for each in reversed(found.readable) if each.subject.startswith(f"{name}/"))
         said = next((each for each in about if CHAMPION_DIGEST in each.details), None)

@@ -78,6 +78,8 @@ def test_a_version_from_before_the_log_is_told(sqlite_uri: str, bundle_of: Bundl
 
 def test_a_tag_that_is_nothing_of_ours_is_dropped(registry: Registry, three: list[str], model_name: str) -> None:
     registry.tag(registry.show(model_name, "1"), {"pending.model.promoted": "{"})
+    (note,) = read_audit(registry.audit.store.uri, registry.uri)["unrecorded"]
+    assert "was cut off before it was entered" in note
     settle(registry, model_name)
     assert "pending.model.promoted" not in registry.show(model_name, "1").tags
     assert actions(registry) == ["model.registered"] * 3
