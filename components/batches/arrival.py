@@ -128,7 +128,7 @@ class _Listing:
             self.markers.add(info.key)
         if _hidden(info.key):
             return
-        self.images += PurePosixPath(info.key).suffix.lower() in EXTENSIONS
+        self.images += _is_image(info.key)
         # Stores list in any order, so that the digests of all files are added up.
         own = hashlib.sha256(f"{info.key}\0{info.size}\0{info.fingerprint}".encode()).digest()
         self._sum = (self._sum + int.from_bytes(own)) % (1 << 256)
@@ -176,6 +176,10 @@ def _what_lacks(files: _Files, listing: _Listing) -> str | None:
         more = f" and {len(lacking) - _NAMED} more" if len(lacking) > _NAMED else ""
         some = ", ".join(lacking[:_NAMED])
         return f"{len(lacking)} of {len(said.images or ())} images are not there yet: {some}{more}"
+    if said.images is not None:
+        unnamed = listing.images - len({image.path for image in said.images if _is_image(image.path)})
+        if unnamed > 0:
+            return f"{unnamed} images are there that {MANIFEST} does not name"
     return None if listing.images else "it holds no images"
 
 
@@ -233,6 +237,10 @@ def _digests(batch: ObjectStore, content: list[ObjectInfo], cache: Path) -> Iter
 
 def _is_marker(key: str) -> bool:
     return key in {MARKER, MANIFEST}
+
+
+def _is_image(key: str) -> bool:
+    return PurePosixPath(key).suffix.lower() in EXTENSIONS
 
 
 def _hidden(key: str) -> bool:

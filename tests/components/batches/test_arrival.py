@@ -58,6 +58,8 @@ def test_batches_come_by_name_and_files_beside_them_are_none(tmp_path):
     [
         ({"count": 4}, "says 4 images, and 3 are there"),
         ({"images": [*promised(IMAGES), {"path": "d.png"}]}, "1 of 4 images are not there yet: d.png"),
+        ({"images": promised(IMAGES)[:1]}, "2 images are there that batch.json does not name"),
+        ({"images": []}, "3 images are there that batch.json does not name"),
         ({"images": [{"path": "a.png", "size": 99}]}, "1 of 1 images are not there yet: a.png"),
         ({"images": "all"}, "cannot be used"),
         ({}, "neither 'images' nor 'count'"),
