@@ -47,7 +47,7 @@ from components.settings import DriftSettings, TrainingSettings
 from components.storage import open_store
 
 SIDE, MONTHS = 96, 12
-RUNS, LINEAGE_RUNS = 60, 6
+RUNS, LINEAGE_RUNS = 200, 6
 DRIFTING_RUNS = 12
 USUAL = Microscope.for_modality(Modality.SINGLE_STACK)
 # After a year of slow drift; and what another laboratory's stand may be.
