@@ -28,6 +28,9 @@ def plot(result: dict[str, Any], path: Path) -> None:
         _accuracy(frozen, result, "frozen", "on the first test images, %")
         _accuracy(current, result, "current", "on images of the day, %")
         _happenings(events, result)
+        lows = [100 * row[which] for rows in result["ways"].values() for row in rows for which in ("frozen", "current")]
+        for axes in (frozen, current):
+            axes.set_ylim(10 * ((min(lows) - 8) // 10), 100)
         frozen.legend(loc="lower left", frameon=False, ncols=3)
         frozen.set_title("Right answers of the model that serves", loc="left")
         figure.savefig(path, dpi=110)
