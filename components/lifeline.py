@@ -1,7 +1,7 @@
 """Ending a step whose runner has died: nobody waits for it, and another may already be doing its work again.
 
-A runner that is killed cannot stop its steps. It holds a lock on its events file, which the system lets go of at the
-moment of its death, and each step waits for that lock.
+A runner that is killed cannot stop its steps. It holds a lock on a file beside its events, which the system lets go of
+at the moment of its death, and each step waits for that lock. A runner that ends by itself takes the file away.
 """
 
 import fcntl
@@ -13,25 +13,30 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
+_SUFFIX = ".runner"
+
 
 @contextmanager
 def alive(events: Path) -> Iterator[None]:
-    """Say for the time of the block that this process is a runner that lives."""
-    with events.open("ab") as file:
+    """Say for the time of the block that this process is a runner that lives.
+
+    Args:
+        events: File that its steps write their events to.
+    """
+    path = events.with_suffix(_SUFFIX)
+    with path.open("ab") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+        try:
+            yield
+        finally:
+            path.unlink()
 
 
 def end_with_runner(events: Path) -> None:
-    """End this process and those that it started as soon as its runner dies; nothing happens where there is none."""
+    """End this process and those that it started once its runner has died; nothing happens where there is none."""
     with suppress(OSError):
-        file = events.open("rb")
-        try:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            threading.Thread(target=_wait, args=(file,), name="lifeline", daemon=True).start()
-        else:
-            file.close()
+        file = events.with_suffix(_SUFFIX).open("rb")
+        threading.Thread(target=_wait, args=(file,), name="lifeline", daemon=True).start()
 
 
 def _wait(file: IO[bytes]) -> None:
@@ -39,6 +44,8 @@ def _wait(file: IO[bytes]) -> None:
 
     with file:
         fcntl.flock(file, fcntl.LOCK_SH)
+        if os.fstat(file.fileno()).st_nlink == 0:
+            return  # it ended by itself
         session = os.getsid(0)
         for child in psutil.Process().children(recursive=True):
             # An endpoint that was just started has a session of its own, and lives on.

@@ -50,6 +50,13 @@ def test_a_step_and_its_helpers_end_when_the_runner_is_killed_but_not_the_endpoi
         server.kill()
 
 
+def test_a_step_that_begins_after_its_runner_was_killed_ends_at_once(events):
+    killed = RUNNER + "    import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
+    assert subprocess.run([sys.executable, "-c", killed, str(events), "pass", ""], check=False).returncode == -9
+    step = subprocess.run([sys.executable, "-c", STEP, "60"], stdout=subprocess.DEVNULL, check=False)
+    assert step.returncode == -9
+
+
 @pytest.mark.parametrize("runs", [True, False])
 def test_a_step_comes_to_its_end_while_its_runner_lives_or_where_it_has_none(events, runs):
     alone = [sys.executable, "-c", STEP, "0.5"]
@@ -60,3 +67,4 @@ def test_a_step_comes_to_its_end_while_its_runner_lives_or_where_it_has_none(eve
         for each in (helper, server):
             each.kill()
     assert '"event": "finished"' in events.read_text()
+    assert [path.name for path in events.parent.iterdir()] == [events.name]
