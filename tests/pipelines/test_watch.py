@@ -41,7 +41,7 @@ def test_of_two_watchers_each_batch_is_worked_on_once_and_one_at_a_time(tmp_path
     root = request.getfixturevalue("s3_uri") if kind == "s3" else str(tmp_path)
     places = {"watched": f"{root}/watched", "store": f"{root}/store"}
     upload(places["watched"], "day-0")
-    watchers = [start(owner, work=0.1, **places) for owner in ("one", "two")]
+    watchers = [start(owner, work=0.1, lease=60.0, **places) for owner in ("one", "two")]
     for day in range(1, 5):
         upload(places["watched"], f"day-{day}")
     wait_until_done(places["store"], 5)
@@ -68,7 +68,7 @@ def test_what_a_killed_watcher_had_begun_is_finished_by_another(tmp_path, start,
 
 def test_a_run_may_take_longer_than_the_lease(tmp_path, start):
     upload(tmp_path / "watched", "day-1")
-    slow = start("one", work=3 * LEASE)
+    slow = start("one", work=5.0, lease=2.0)
     slow.wait_for("working")
     other = start("two")
     other.wait_for("idle", why="one works on batch day-1 of lineage 'clinic'")
