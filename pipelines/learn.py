@@ -141,9 +141,8 @@ def learn(
             detection=detection,
         )
         admitted.set_caching_options(False)  # it moves the lineage, and its frozen sides
-        led = champion(name=model_name)
+        led = champion(name=model_name, data_version=admitted.outputs["data_version"])
         led.set_caching_options(False)
-        led.after(admitted)
         found = search(
             store=store,
             split_id=admitted.outputs["split_id"],

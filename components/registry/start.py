@@ -8,11 +8,21 @@ from typing import Any
 from components import tracking
 from components.bundle import WEIGHTS_FILE, file_digest, read_any_bundle
 from components.errors import IntegrityError
-from components.registry.versions import ModelVersion, Registry, weights_place
+from components.registry.crown import PREDECESSOR_TAG
+from components.registry.versions import Alias, ModelVersion, Registry, named, weights_place
 
 
-def fetch_champion(name: str, mlflow_uri: str, home: Path) -> dict[str, Any]:
+def fetch_champion(name: str, data_version: str, mlflow_uri: str, home: Path) -> dict[str, Any]:
     """Bring the champion's bundle to ``models`` in the home, and its weights to ``weights``, each digest checked.
+
+    Where the champion is itself of the data version that is to be learnt from, as after a run that was killed once it
+    had promoted, it is the champion before it: what is done again starts where it did.
+
+    Args:
+        name: Registered model.
+        data_version: That is to be learnt from.
+        mlflow_uri: The registry.
+        home: Where bundles and weights are kept.
 
     Returns:
         ``name``, ``version``, ``digest`` (the last two empty where there is no champion) and ``weights``, whether
@@ -23,7 +33,7 @@ def fetch_champion(name: str, mlflow_uri: str, home: Path) -> dict[str, Any]:
         RegistryError: if MLflow does not answer or refuses.
     """
     registry = Registry(mlflow_uri, home)
-    champion = registry.champion(name)
+    champion = _before(registry, name, data_version)
     if champion is None:
         return {"name": name, "version": "", "digest": "", "weights": False}
     folder = registry.download(name, champion.version, home / "models")
@@ -31,6 +41,15 @@ def fetch_champion(name: str, mlflow_uri: str, home: Path) -> dict[str, Any]:
     if bundle.weights is not None:
         _fetch_weights(mlflow_uri, champion, bundle.weights, home / "weights")
     return {"name": name, "version": champion.version, "digest": digest, "weights": bundle.weights is not None}
+
+
+def _before(registry: Registry, name: str, data_version: str) -> ModelVersion | None:
+    versions = {version.version: version for version in registry.versions(name)}
+    champion = named(versions.values(), Alias.CHAMPION)
+    while champion is not None and champion.data_version == data_version:
+        del versions[champion.version]
+        champion = versions.get(champion.tags.get(PREDECESSOR_TAG, ""))
+    return champion
 
 
 def _fetch_weights(mlflow_uri: str, version: ModelVersion, expected: str, into: Path) -> None:
