@@ -27,7 +27,9 @@ from components.evaluation.detector.report import render_detector_report
 from components.evaluation.detector.scored import BoxScored, joined
 from components.evaluation.evidence import Model
 from components.evaluation.judging import judge_version
+from components.evaluation.verdict import bound_of, figure_of
 from components.settings import GateSettings
+from tests.pages import Page
 
 CELL, ELSEWHERE = (0.1, 0.1, 0.4, 0.4), (0.6, 0.6, 0.9, 0.9)
 IMAGES = 20
@@ -226,6 +228,15 @@ class TestReport:
         page = render_detector_report(evidence, verdict=judge_detector(scored(9), None, FLOORS))
         assert "Refused by the gate" in page
         assert "45.0 % are found, below the floor" in page
+
+    def test_every_rule_stands_in_it_with_figure_and_bound(self, evidence):
+        verdict = judge_detector(scored(15), scored(20, model="b" * 64), FLOORS, Costs(0.2, 0.1, 18_000_000))
+        text = Page(render_detector_report(evidence, verdict=verdict, version="2", champion="1")).text
+        text = text.replace("\u202f", " ").replace("−", "-")
+        for rule in verdict.rules:
+            met = "✓ met" if rule.passed else "✗ not met"
+            told = f"{rule.name[:1].upper()}{rule.name[1:]} {figure_of(rule)} {bound_of(rule)} {met} {rule.note}"
+            assert told.strip() in text, rule.name
 
     def test_it_needs_no_network_and_no_script(self, evidence):
         page = render_detector_report(evidence)
