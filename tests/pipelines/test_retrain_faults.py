@@ -13,7 +13,7 @@ from .retraining import LINEAGE, MODEL, kill, prepare, wait_for
 pytestmark = pytest.mark.slow
 
 # Those that change what others see. The others were killed, too; see docs/retraining/faults.md.
-KILLED_IN = ("admit", "train", "register", "promote", "deploy", "conclude")
+KILLED_IN = ("admit", "train", "register", "promote", "deploy", "verify")
 
 
 @pytest.fixture(scope="module")
