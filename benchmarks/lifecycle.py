@@ -51,14 +51,16 @@ class Life:
         self._laboratories = {way: Laboratory(home, way, scale.epochs) for way in WAYS}
 
     def live(self, batches: list[Batch]) -> dict[str, Any]:
-        """Go through the batches that were not dealt with yet."""
+        """Go through those of the batches that were not dealt with yet, and give what came of all of them."""
         if not self.state:
             self._begin()
         for batch in batches:
             for way in WAYS:
                 if all(row["number"] != batch.number for row in self.state["ways"][way]):
                     self._deal(batch, way)
-        return self.state
+        last = max((batch.number for batch in batches), default=0)
+        rows = {way: [row for row in self.state["ways"][way] if row["number"] <= last] for way in WAYS}
+        return {**self.state, "ways": rows}
 
     def _begin(self) -> None:
         source, started = draw_first(self._scale, self.home / "deliveries" / "first"), time.perf_counter()
