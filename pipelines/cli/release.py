@@ -53,7 +53,7 @@ def promote(name: str, version: str, force: bool, reason: str | None, by: str | 
     answer = {**done, "endpoint": served, "evidence": pack}
     say(answer, as_json, lambda: click.echo(_promoted(answer, name)))
     if not done["passed"] and not done["awaits_approval"]:
-        raise GateRefused("the gate refused the model: " + "; ".join(done["reasons"]))
+        raise GateRefused("the gate refused the model: " + " ".join(done["reasons"]))
 
 
 def _promoted(answer: dict[str, Any], name: str) -> str:

@@ -92,7 +92,7 @@ def retrain(uri: str, again: bool, as_json: bool, **given: Any) -> None:
         return
     if answer["ended"] in _REFUSED:
         what = "gate refused the model" if answer["ended"] == "refused" else "screening stopped the batch"
-        raise GateRefused(f"the {what}: " + "; ".join(answer["reasons"]))
+        raise GateRefused(f"the {what}: " + " ".join(answer["reasons"]))
 
 
 @click.command()
@@ -118,7 +118,7 @@ def batches(ref: str | None, as_json: bool) -> None:
 
 
 def _row(each: dict[str, Any]) -> tuple[object, ...]:
-    came = ": ".join(filter(None, [each["ended"], "; ".join(each["reasons"])[:80]]))
+    came = ": ".join(filter(None, [each["ended"], " ".join(each["reasons"])[:80]]))
     facts = (each["lineage"], each["name"], each["id"][:12], each["images"], each["attempts"], each["state"])
     return *facts, came, each["since"][:19]
 
@@ -160,7 +160,7 @@ def _retrained(work: "Work") -> dict[str, Any]:
                 return _answer(work, done)
         elif (known := before(work)) is not None:
             if known["ended"] == "failed":
-                reasons = "; ".join(known["reasons"])
+                reasons = " ".join(known["reasons"])
                 raise InputError(f"batch {known['batch']} failed before ({reasons}); mend it, then add --again")
             return known
         elif told != found["why"]:

@@ -157,7 +157,7 @@ def _run(settings: "Settings", source: str, as_json: bool) -> None:
     answer = _answer(done, settings)
     say(answer, as_json, lambda: _show(answer, settings))
     if not answer["gate"]["passed"] and not answer["gate"]["awaits_approval"]:
-        raise GateRefused("the gate refused the model: " + "; ".join(answer["gate"]["reasons"]))
+        raise GateRefused("the gate refused the model: " + " ".join(answer["gate"]["reasons"]))
 
 
 def _answer(done: "PipelineRun", settings: "Settings") -> dict[str, Any]:
@@ -197,7 +197,7 @@ def _show(answer: dict[str, Any], settings: "Settings") -> None:
     else:
         _show_classifier(answer)
     gate, model = answer["gate"], answer["model"]
-    reasons = "; ".join(gate["reasons"])
+    reasons = " ".join(gate["reasons"])
     refused = f"waits for approval: {reasons}" if gate["awaits_approval"] else f"was refused: {reasons}"
     verdict = "passed the gate" if gate["passed"] else refused
     click.echo(f"model     {model['name']} version {model['version']} {verdict}")
