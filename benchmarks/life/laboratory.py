@@ -115,7 +115,7 @@ class Laboratory:
         """Learn from a data version, and release what was learnt if this laboratory's way lets it."""
         valid = data.validate(self.store, version, DataSettings(), self.home)
         split = data.split(self.store, valid["data_version"], LINEAGE, SPLIT)["split_id"]
-        champion = fetch_champion(NAME, self.mlflow, self.home)["digest"]
+        champion = fetch_champion(NAME, valid["data_version"], self.mlflow, self.home)["digest"]
         fitted = train_from(
             champion,
             RetrainSettings(),
@@ -153,7 +153,7 @@ class Laboratory:
 
     def champion(self) -> Path:
         """Give the folder of the model that serves."""
-        return self.home / "models" / fetch_champion(NAME, self.mlflow, self.home)["digest"]
+        return self.home / "models" / fetch_champion(NAME, "", self.mlflow, self.home)["digest"]
 
     def frozen(self, split: str) -> tuple[DataRepository, list[ImageRecord]]:
         """Give the test images of a split."""
