@@ -40,53 +40,31 @@ def roll_out(
     promoted: str,
 ) -> None:
     """Deploy a version that was released, and conclude; conclude alone where it was not."""
+    batch_of = {"store": store, "lineage": lineage, "name": batch, "batch_id": batch_id, "owner": owner}
+    known = {
+        "poll": polled,
+        "intake": taken,
+        "screen": screened,
+        "admit": admitted,
+        "validate": validated,
+        "split": divided,
+        "champion": led,
+        "search": searched,
+        "train": trained,
+        "evaluate": evaluated,
+        "register": registered,
+        "promote": promoted,
+    }
     with dsl.If(passed == True):  # noqa: E712  KFP builds its condition from this comparison
         deployed = deploy(name=name, version=version, settings=serving)
         deployed.set_caching_options(False)
         verified = verify(url=deployed.outputs["url"], name=name, digest=deployed.outputs["digest"])
         verified.set_caching_options(False)
-        released = conclude(
-            store=store,
-            lineage=lineage,
-            name=batch,
-            batch_id=batch_id,
-            owner=owner,
-            poll=polled,
-            intake=taken,
-            screen=screened,
-            admit=admitted,
-            validate=validated,
-            split=divided,
-            champion=led,
-            search=searched,
-            train=trained,
-            evaluate=evaluated,
-            register=registered,
-            promote=promoted,
-            deploy=deployed.outputs["result"],
-            verify=verified.outputs["result"],
-        )
+        told = {"deploy": deployed.outputs["result"], "verify": verified.outputs["result"]}
+        released = conclude(**batch_of, **known, **told)
         released.set_caching_options(False)
     with dsl.If(passed == False):  # noqa: E712
-        kept = conclude(
-            store=store,
-            lineage=lineage,
-            name=batch,
-            batch_id=batch_id,
-            owner=owner,
-            poll=polled,
-            intake=taken,
-            screen=screened,
-            admit=admitted,
-            validate=validated,
-            split=divided,
-            champion=led,
-            search=searched,
-            train=trained,
-            evaluate=evaluated,
-            register=registered,
-            promote=promoted,
-        )
+        kept = conclude(**batch_of, **known)
         kept.set_caching_options(False)
 
 
@@ -117,16 +95,8 @@ def learn(
 ) -> None:
     """Learn from a batch that was admitted and judge what was learnt; conclude where it was not admitted."""
     with dsl.If(verdict != "admitted"):
-        left = conclude(
-            store=store,
-            lineage=lineage,
-            name=batch,
-            batch_id=batch_id,
-            owner=owner,
-            poll=polled,
-            intake=taken,
-            screen=screened,
-        )
+        batch_of = {"store": store, "lineage": lineage, "name": batch, "batch_id": batch_id, "owner": owner}
+        left = conclude(**batch_of, poll=polled, intake=taken, screen=screened)
         left.set_caching_options(False)
     with dsl.If(verdict == "admitted"):
         admitted = admit(
