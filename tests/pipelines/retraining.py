@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -125,7 +125,9 @@ class Laboratory:
         assert self.audit()["sound"], self.audit()["faults"]
 
 
-def prepare(folder: Path, mscflow: Callable[..., Done], batches: int, **changes: Any) -> Laboratory:
+def prepare(
+    folder: Path, mscflow: Callable[..., Done], batches: int, variables: Mapping[str, str] = {}, **changes: Any
+) -> Laboratory:
     """Make a laboratory with a champion that an endpoint serves, and complete batches ``b1``, ``b2``, ... to come."""
     rest, grpc = free_ports(2)
     for number in range(batches + 1):
@@ -135,7 +137,7 @@ def prepare(folder: Path, mscflow: Callable[..., Done], batches: int, **changes:
         (folder / name / "_COMPLETE").touch()
     command = ["--home", "home", "run", "--data", "cultures", "--ref", LINEAGE, "--port", rest, "--grpc-port", grpc]
     floors = ("--set", "gate.min_class_recall=0", "--set", "gate.max_calibration_error=1")
-    done = mscflow(*command, *SMALL, *NO_FLOORS, *floors, cwd=folder)
+    done = mscflow(*command, *SMALL, *NO_FLOORS, *floors, cwd=folder, **variables)
     assert done.code == 0, done.err
     return Laboratory(folder, (rest, grpc), **changes)
 

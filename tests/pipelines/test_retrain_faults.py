@@ -3,14 +3,20 @@
 One batch is retrained on, and killed on the way again and again; each run takes over from the one before.
 """
 
+import json
+import time
+
 import pytest
 
 from components.registry.versions import Alias, Registry
+from tests.servers import MlflowServer
 
 from .conftest import runs_in
 from .retraining import LINEAGE, MODEL, kill, prepare, wait_for
 
 pytestmark = pytest.mark.slow
+
+AWAY = 10.0  # seconds
 
 # Those that change what others see. The others were killed, too; see docs/retraining/faults.md.
 KILLED_IN = ("admit", "train", "register", "promote", "deploy", "verify")
@@ -62,3 +68,32 @@ def test_of_two_at_once_one_works_on_the_batch_and_the_other_finds_nothing(lab):
         concluded[0]
     )
     lab.check_whole()
+
+
+def test_a_store_and_a_registry_that_are_away_for_a_while_are_waited_for(
+    tmp_path, mscflow, start_s3_server, monkeypatch
+):
+    store, registry = start_s3_server(), MlflowServer(tmp_path)
+    registry.start()
+    places = {"MSCFLOW_STORE": f"{store.make_bucket()}/store", "MLFLOW_TRACKING_URI": registry.uri}
+    variables = {**store.environment(), **places}
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    try:
+        lab = prepare(tmp_path, mscflow, batches=1, variables=variables)
+        known = runs_in(lab.home)
+        with lab.start(tmp_path / "b1", **variables) as going:
+            wait_for(lab.home, known, "started", "train")
+            store.stop()
+            registry.stop()
+            time.sleep(AWAY)
+            store.start()
+            registry.start()
+            out, complaint = going.communicate(timeout=280)
+        assert going.returncode == 0, complaint
+        assert json.loads(out)["results"]["conclude"]["ended"] == "released"
+        lab.check_whole()
+        assert lab.actions().count("model.promoted") == 2
+    finally:
+        mscflow("--home", "home", "serve", "--stop", cwd=tmp_path)
+        registry.stop()
