@@ -207,7 +207,7 @@ def _show(answer: dict[str, Any], settings: "Settings") -> None:
         click.echo(f"asked it  {_sentence(answer['prediction'])}")
     click.echo(f"report    {answer['report']}")
     click.echo(f"seconds   {answer['seconds']['total']:.0f}")
-    click.echo(_next_steps(settings))
+    click.echo(_next_steps(settings, answer["endpoint"]))
 
 
 def _show_classifier(answer: dict[str, Any]) -> None:
@@ -237,13 +237,13 @@ def _sentence(prediction: dict[str, Any]) -> str:
     return f"{said}, by version {prediction['model_version']}{doubt}"
 
 
-def _next_steps(settings: "Settings") -> str:
+def _next_steps(settings: "Settings", endpoint: dict[str, Any] | None) -> str:
     from components.settings import load_settings
 
     default = Path(".mscflow").absolute()
     home = "" if settings.home == default else f" --home {_relative(settings.home)}"
-    port = settings.serving.port
-    url = "" if port == load_settings().serving.port else f" --url http://{settings.serving.host}:{port}"
+    usual = settings.serving.port == load_settings().serving.port
+    url = "" if usual or endpoint is None else f" --url {endpoint['url']}"
     return f"\nNext:\n  mscflow predict IMAGE_OR_FOLDER{url}\n  mscflow{home} models list\n  mscflow{home} serve --stop"
 
 
