@@ -12,7 +12,6 @@ from collections import Counter
 import pytest
 from moto.server import ThreadedMotoServer
 
-from pipelines.steps import STEPS
 from tests.files import QUARANTINED, READ
 from tests.servers import MlflowServer
 
@@ -50,7 +49,11 @@ def started(place, command, **variables):
     )
 
 
-@pytest.mark.parametrize("step", STEPS)
+# The first, one that learns, and each that changes what others see.
+INTERRUPTED_IN = ("snapshot", "train", "register", "promote", "deploy")
+
+
+@pytest.mark.parametrize("step", INTERRUPTED_IN)
 def test_ctrl_c_ends_any_step_at_once(place, small_run, step):
     known = runs_in(place / HOME)
     # Only the command itself is signalled, as a supervisor would do it.
@@ -64,7 +67,7 @@ def test_ctrl_c_ends_any_step_at_once(place, small_run, step):
     assert not steps_at_work(place), "the step in work ends with the command"
 
 
-def test_after_ten_interrupts_the_same_command_finishes(place, small_run, mscflow):
+def test_after_those_interrupts_the_same_command_finishes(place, small_run, mscflow):
     done = mscflow(*small_run, "--json", cwd=place, timeout=TIMEOUT)
     assert done.code == 0, done.err
     # What the interrupted runs finished was kept, and none of them released a second model.
