@@ -15,7 +15,7 @@ from components.evaluation.calibration import losses
 from components.evaluation.evidence import Picture
 from components.evaluation.scored import Scored
 from components.evaluation.scoring import Network
-from components.imaging import Preprocessing, decode, preprocess, probabilities
+from components.imaging import TEXTURE_SIDE, Preprocessing, decode, preprocess, probabilities
 from components.novelty import Familiar
 
 MOST_PICTURES = 48
@@ -53,8 +53,8 @@ def known_image(
     """Choose a test image with a known answer, which a server must reproduce before it answers anybody.
 
     The surest right answer is taken, of an image that the model does not hold to be foreign if there is one. Its
-    PNG is up to twice the size of the network's input, so that decoding, resizing and normalising are all put to
-    the test; its answer is computed from that PNG.
+    PNG is larger than the network's input, so that decoding, resizing and normalising are all put to the test; its
+    answer is computed from that PNG.
 
     Returns:
         The PNG file's bytes, and what the model says of it.
@@ -74,9 +74,10 @@ def known_image(
 
 
 def known_picture(data: bytes, prep: Preprocessing) -> bytes:
-    """Give an image file as a PNG of at most twice the size of a network's input."""
+    """Give an image file as a PNG of at most twice the size of a network's input, or of what its texture is told at."""
     buffer = io.BytesIO()
-    shrunk(decode(data), 2 * prep.size).save(buffer, "PNG", optimize=True)
+    # Smaller, it would lose what tells a model's own images from foreign ones.
+    shrunk(decode(data), max(2 * prep.size, TEXTURE_SIDE)).save(buffer, "PNG", optimize=True)
     return buffer.getvalue()
 
 
