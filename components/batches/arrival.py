@@ -18,6 +18,8 @@ from typing import NamedTuple
 
 import msgspec
 
+from components.datasets.blobs import digest_of
+from components.datasets.importers.layout import is_hidden
 from components.datasets.index import DigestIndex
 from components.datasets.parallel import parallel_map, threads_for
 from components.errors import DataError, ObjectNotFound
@@ -25,7 +27,6 @@ from components.imaging import EXTENSIONS
 from components.storage import ObjectInfo, ObjectStore, open_store
 
 MARKER, MANIFEST = "_COMPLETE", "batch.json"
-_CHUNK = 1 << 20
 _NAMED = 3  # missing files that are named to a person
 
 
@@ -105,7 +106,7 @@ def identify(arrival: Arrival, cache: Path) -> str:
         StorageError: if the batch cannot be read.
     """
     batch = open_store(arrival.uri, must_exist=True)
-    content = sorted(info for info in batch.list() if not _is_marker(info.key) and not _hidden(info.key))
+    content = sorted(info for info in batch.list() if not _is_marker(info.key) and not is_hidden(info.key))
     digests = dict(_digests(batch, content, cache))
     for image in _manifest(_Files(batch)).images or ():
         if image.sha256 is not None and digests.get(image.path) != image.sha256.lower():
@@ -126,7 +127,7 @@ class _Listing:
     def add(self, info: ObjectInfo) -> None:
         if _is_marker(info.key):
             self.markers.add(info.key)
-        if _hidden(info.key):
+        if is_hidden(info.key):
             return
         self.images += _is_image(info.key)
         # Stores list in any order, so that the digests of all files are added up.
@@ -222,11 +223,9 @@ def _digests(batch: ObjectStore, content: list[ObjectInfo], cache: Path) -> Iter
 
         def read(info: ObjectInfo) -> tuple[ObjectInfo, str]:
             with batch.open(info.key) as reader:
-                digest = hashlib.sha256()
-                while chunk := reader.read(_CHUNK):
-                    digest.update(chunk)
+                sha256, _ = digest_of(reader)
                 reader.confirm()
-                return reader.info, digest.hexdigest()
+                return reader.info, sha256
 
         with closing(parallel_map(read, unread, threads_for(batch))) as found:
             for info, digest in found:
@@ -241,7 +240,3 @@ def _is_marker(key: str) -> bool:
 
 def _is_image(key: str) -> bool:
     return PurePosixPath(key).suffix.lower() in EXTENSIONS
-
-
-def _hidden(key: str) -> bool:
-    return any(part.startswith(".") or part == "__MACOSX" for part in PurePosixPath(key).parts)

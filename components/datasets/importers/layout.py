@@ -41,7 +41,7 @@ class Listing:
             "CREATE TABLE objects (key TEXT PRIMARY KEY, size INTEGER, fingerprint TEXT, folder TEXT, stem TEXT,"
             " suffix TEXT, is_image INTEGER) WITHOUT ROWID"
         )
-        rows = (_row(info) for info in source.list() if not _hidden(info.key))
+        rows = (_row(info) for info in source.list() if not is_hidden(info.key))
         self.database.executemany("INSERT INTO objects VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
         self.database.execute("CREATE INDEX by_place ON objects (folder, stem)")
 
@@ -107,5 +107,6 @@ def _row(info: ObjectInfo) -> tuple[str, int, str, str, str, str, bool]:
     return info.key, info.size, info.fingerprint, folder, stem, suffix.lower(), suffix.lower() in EXTENSIONS
 
 
-def _hidden(key: str) -> bool:
+def is_hidden(key: str) -> bool:
+    """Tell whether a file belongs to a system and not to a person."""
     return any(part.startswith(".") or part == "__MACOSX" for part in PurePosixPath(key).parts)
