@@ -9,10 +9,10 @@ from kfp import dsl
 
 from components.batches.component import admit, conclude
 from components.deployment.component import deploy, verify
-from components.evaluation.component import evaluate
-from components.registry.component import champion, promote, register
+from components.registry.component import champion
 from components.training.component import train
 from components.tuning.component import search
+from pipelines.judging import judge_model
 
 
 @dsl.pipeline(name="rollout")
@@ -132,7 +132,9 @@ def learn(
             champion=led.outputs["digest"],
             retraining=retraining,
         )
-        evaluated = evaluate(
+        evaluated, registered, promoted = judge_model(
+            fitted,
+            found,
             store=store,
             data_version=admitted.outputs["data_version"],
             split_id=admitted.outputs["split_id"],
@@ -140,20 +142,9 @@ def learn(
             task=task,
             modality=modality,
             quarantined=admitted.outputs["quarantined"],
-            settings=evaluating,
-            model=fitted.outputs["model"],
-            trials=found.outputs["trials"],
+            evaluating=evaluating,
+            gate=gate,
         )
-        registered = register(candidate=evaluated.outputs["candidate"])
-        registered.set_caching_options(False)
-        promoted = promote(
-            store=store,
-            split_id=admitted.outputs["split_id"],
-            name=registered.outputs["name"],
-            version=registered.outputs["version"],
-            settings=gate,
-        )
-        promoted.set_caching_options(False)
         ended = roll_out(
             passed=promoted.outputs["passed"],
             store=store,

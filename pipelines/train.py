@@ -11,10 +11,9 @@ from kfp import dsl
 
 from components.datasets.component import snapshot, split, validate
 from components.deployment.component import deploy, verify
-from components.evaluation.component import evaluate
-from components.registry.component import promote, register
 from components.training.component import train
 from components.tuning.component import search
+from pipelines.judging import judge_model
 
 
 class TrainOutputs(NamedTuple):
@@ -98,7 +97,9 @@ def train_pipeline(
         settings=training,
         detection=detection,
     )
-    evaluated = evaluate(
+    evaluated, registered, promoted = judge_model(
+        fitted,
+        found,
         store=store,
         data_version=valid.outputs["data_version"],
         split_id=divided.outputs["split_id"],
@@ -106,20 +107,9 @@ def train_pipeline(
         task=task,
         modality=modality,
         quarantined=valid.outputs["quarantined"],
-        settings=evaluating,
-        model=fitted.outputs["model"],
-        trials=found.outputs["trials"],
+        evaluating=evaluating,
+        gate=gate,
     )
-    registered = register(candidate=evaluated.outputs["candidate"])
-    registered.set_caching_options(False)
-    promoted = promote(
-        store=store,
-        split_id=divided.outputs["split_id"],
-        name=registered.outputs["name"],
-        version=registered.outputs["version"],
-        settings=gate,
-    )
-    promoted.set_caching_options(False)
     released = rollout(
         passed=promoted.outputs["passed"],
         name=registered.outputs["name"],
