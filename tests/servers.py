@@ -14,6 +14,7 @@ from uuid import uuid4
 
 import boto3
 import requests
+from botocore.client import BaseClient
 from botocore.exceptions import BotoCoreError, ClientError
 
 
@@ -78,9 +79,9 @@ class S3Server(Server):
         return [str(Path(sys.executable).with_name("weed")), "mini", *options]
 
     def answers(self) -> bool:
-        """Tell whether a bucket can be made."""
+        """Tell whether an object can be kept; a bucket can be made before there is a volume to write to."""
         try:
-            self.make_bucket()
+            self._client().put_object(Bucket=self.make_bucket().removeprefix("s3://"), Key="key", Body=b"content")
         except (BotoCoreError, ClientError):
             return False
         return True
@@ -100,10 +101,12 @@ class S3Server(Server):
     def make_bucket(self) -> str:
         """Make an empty bucket and give its URI."""
         name = f"bucket-{uuid4().hex}"
-        keys = {"aws_access_key_id": self.access_key, "aws_secret_access_key": self.secret_key}
-        client = boto3.client("s3", endpoint_url=self.endpoint, region_name="us-east-1", **keys)
-        client.create_bucket(Bucket=name)
+        self._client().create_bucket(Bucket=name)
         return f"s3://{name}"
+
+    def _client(self) -> BaseClient:
+        keys = {"aws_access_key_id": self.access_key, "aws_secret_access_key": self.secret_key}
+        return boto3.client("s3", endpoint_url=self.endpoint, region_name="us-east-1", **keys)
 
 
 class MlflowServer(Server):

@@ -73,8 +73,8 @@ def test_a_store_that_stays_away_is_told_and_nothing_is_lost(
     log = AuditLog(remote)
     log.append("x.y", "before", actor="operator-1")
     own_server.stop()
-    monkeypatch.setenv("MSCFLOW_PATIENCE", "1")
-    with pytest.raises(StorageError, match="does not answer"):
+    with monkeypatch.context() as impatient, pytest.raises(StorageError, match="does not answer"):
+        impatient.setenv("MSCFLOW_PATIENCE", "1")
         log.append("x.y", "after", actor="operator-1")
     own_server.start()
     log.append("x.y", "again", actor="operator-1")
