@@ -6,8 +6,10 @@ from components.errors import SettingsError
 
 VARIABLE = "MSCFLOW_PATIENCE"
 DEFAULT_SECONDS = 90.0
+# Names the pipeline run that a step in a container is part of.
+RUN_VARIABLE = "MSCFLOW_RUN"
 # Set while a run is made, whose start a server has answered, so that each step waits from its first call on.
-_IN_A_RUN = ("MLFLOW_RUN_ID", "MSCFLOW_EVENTS")
+_IN_A_RUN = ("MLFLOW_RUN_ID", "MSCFLOW_EVENTS", RUN_VARIABLE)
 
 
 def patience() -> float:

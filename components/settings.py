@@ -451,9 +451,9 @@ DETECTION_PRESETS: dict[Preset, dict[str, Any]] = {
 class _Environment(EnvSettingsSource):
     """The MSCFLOW_* environment; a variable that belongs to no setting is refused, not ignored."""
 
-    # Read by other parts than the settings: the event file of a running step, what the endpoint's clients show it.
+    # Read by other parts than the settings: a running step's event file and run, what the endpoint's clients show it.
     NOT_SETTINGS = frozenset(
-        {"MSCFLOW_EVENTS", "MSCFLOW_CONFIG", "MSCFLOW_REAL_DATA", "MSCFLOW_PYTHON"}
+        {"MSCFLOW_EVENTS", "MSCFLOW_RUN", "MSCFLOW_CONFIG", "MSCFLOW_REAL_DATA", "MSCFLOW_PYTHON"}
         | {"MSCFLOW_ACTOR", "MSCFLOW_PATIENCE", "MSCFLOW_TOKEN", "MSCFLOW_CA", "MSCFLOW_CERTIFICATE", "MSCFLOW_KEY"}
     )
 

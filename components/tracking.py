@@ -8,6 +8,7 @@ import errno
 import fcntl
 import gc
 import os
+import re
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -18,8 +19,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import unquote, urlsplit
 
-from components.errors import RegistryError, RegistryUnavailable, StorageError
-from components.patience import in_a_run, patience
+from components.errors import RegistryError, RegistryUnavailable, SettingsError, StorageError
+from components.patience import RUN_VARIABLE, in_a_run, patience
 from components.provenance import code_version, environment
 from components.settings import sqlite_uri
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 RUN_ID_VARIABLE = "MLFLOW_RUN_ID"  # KFP's own MLflow tracking sets it too
+RUN_TAG = "mscflow.run"
 EXPERIMENT = "mscflow"
 ARTIFACTS_FOLDER = "mlartifacts"
 
@@ -53,6 +55,7 @@ _DISK_ERRORS = {
     errno.EPERM,
     errno.EROFS,
 }
+_NAME = re.compile(r"[A-Za-z0-9._-]+")
 _MOST_RETRIES = 10  # MLflow's limit
 _LOGGED_AT_ONCE = 100  # MLflow's limit on the params and tags of one request
 
@@ -115,13 +118,13 @@ def tracked_run(
         kind: What it is a run of, such as ``pipeline``, ``trial``, ``training``; kept as a tag.
         params: Parameters to log at the start.
         tags: Tags to set at the start, such as the data version.
-        parent: Run to nest it in; by default the one that ``MLFLOW_RUN_ID`` names, if any.
+        parent: Run to nest it in; by default that of the whole pipeline run, see ``parent_run``.
         experiment: Where a run without a parent belongs.
 
     Raises:
         RegistryError: if the tracking server does not answer (``RegistryUnavailable``), or knows no such parent.
     """
-    parent = parent or os.environ.get(RUN_ID_VARIABLE) or None
+    parent = parent or parent_run(uri)
     run = _create_run(uri, name, experiment, {"kind": kind, **(tags or {})}, parent)
     try:
         if params:
@@ -147,6 +150,49 @@ def start_parent(
     run = _create_run(uri, name, experiment, {"kind": "pipeline", **(tags or {})}, None)
     run.log_params(params)
     return run.id
+
+
+def parent_run(uri: str) -> str | None:
+    """Give the id of the tracked run that this step's pipeline run has, None outside of one.
+
+    On one machine ``MLFLOW_RUN_ID`` tells it. Steps that run as containers cannot hand an id from one to the next
+    without losing what is cached by their inputs; they are told the name of the pipeline run, ``MSCFLOW_RUN``.
+
+    Raises:
+        RegistryUnavailable: if the tracking server does not answer.
+    """
+    name = os.environ.get(RUN_VARIABLE)
+    return os.environ.get(RUN_ID_VARIABLE) or (named_parent(uri, name) if name else None)
+
+
+@cache
+def named_parent(uri: str, name: str) -> str:
+    """Give the id of the run of the pipeline run with this name; whichever step asks first starts it.
+
+    Of several that start it at once, the first one's stays.
+
+    Raises:
+        SettingsError: if this cannot be the name of a run.
+        RegistryUnavailable: if the tracking server does not answer.
+    """
+    if not _NAME.fullmatch(name):
+        raise SettingsError(f"{RUN_VARIABLE} is '{name}'; give the name of a run: letters, digits, '.', '_' and '-'")
+    found = _parents(uri, name)
+    if found:
+        return found[0]
+    own = start_parent(uri, EXPERIMENT, name, {}, {RUN_TAG: name})
+    first = _parents(uri, name)[0]
+    if first != own:
+        with calling(uri, f"deleting run {own}, as {first} was faster") as opened:
+            opened.delete_run(own)
+    return first
+
+
+def _parents(uri: str, name: str) -> list[str]:
+    with calling(uri, f"looking for the run of '{name}'") as opened:
+        condition = f"tags.`{RUN_TAG}` = '{name}' and tags.kind = 'pipeline'"
+        runs = opened.search_runs([_experiment_id(opened, uri, EXPERIMENT)], condition)
+    return [run.info.run_id for run in sorted(runs, key=lambda run: (run.info.start_time, run.info.run_id))]
 
 
 def end_parent(uri: str, run_id: str, status: Status) -> None:

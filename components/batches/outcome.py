@@ -8,6 +8,7 @@ from components.audit.log import AuditLog
 from components.batches import steps
 from components.batches.ledger import Ledger
 from components.errors import ConflictError
+from components.patience import RUN_VARIABLE
 from components.provenance import code_version
 from components.storage import open_store
 from components.tracking import RUN_ID_VARIABLE
@@ -95,6 +96,8 @@ def _check_owner(store_uri: str, lineage: str, batch_id: str, owner: str) -> Non
 
 
 def _tell(action: str, store_uri: str, lineage: str, name: str, owner: str, details: dict[str, Any]) -> None:
-    about = {**details, "code_version": code_version(), "run_id": os.environ.get(RUN_ID_VARIABLE, "")}
+    # In containers the tracked run is not known by its id, but the name of the pipeline run finds it.
+    run = os.environ.get(RUN_ID_VARIABLE) or os.environ.get(RUN_VARIABLE, "")
+    about = {**details, "code_version": code_version(), "run_id": run}
     log = AuditLog(open_store(store_uri))
     log.append(action, f"{lineage}/{name}", actor=owner, reason="; ".join(details["reasons"]), details=about)

@@ -1,6 +1,5 @@
 """The registry's steps, and what the command line does with models, as plain functions."""
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ from components.registry.verdicts import Override
 from components.registry.versions import ModelVersion, Registry
 from components.settings import GateSettings, Settings
 from components.storage import open_store
-from components.tracking import RUN_ID_VARIABLE
+from components.tracking import parent_run
 
 
 def registry_of(mlflow_uri: str, home: Path | None, store_uri: str | None) -> Registry:
@@ -23,7 +22,7 @@ def registry_of(mlflow_uri: str, home: Path | None, store_uri: str | None) -> Re
 def register(
     bundle_dir: Path, mlflow_uri: str, home: Path | None = None, store_uri: str | None = None
 ) -> dict[str, Any]:
-    """Give a bundle a version in the registry, in the run that ``MLFLOW_RUN_ID`` names, if any.
+    """Give a bundle a version in the registry, in the run of the whole pipeline run, if there is one.
 
     Args:
         bundle_dir: The bundle.
@@ -40,7 +39,7 @@ def register(
         RegistryError: if MLflow does not answer or refuses.
     """
     registry = registry_of(mlflow_uri, home, store_uri)
-    version, created = registry.register(bundle_dir, run_id=os.environ.get(RUN_ID_VARIABLE) or None)
+    version, created = registry.register(bundle_dir, run_id=parent_run(mlflow_uri))
     return {
         "name": version.name,
         "version": version.version,

@@ -11,6 +11,7 @@ from PIL import Image
 from components import tracking
 from components.culture import Modality
 from components.datasets import steps as data_steps
+from components.patience import RUN_VARIABLE
 from components.settings import DataSettings, SplitSettings
 from tests.servers import MlflowServer
 
@@ -59,6 +60,7 @@ def model_name() -> str:
 @pytest.fixture(autouse=True)
 def outside_any_run(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(tracking.RUN_ID_VARIABLE, raising=False)
+    monkeypatch.delenv(RUN_VARIABLE, raising=False)
 
 
 @dataclass(frozen=True)
