@@ -17,9 +17,7 @@ from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     ValidationError,
     ValidationInfo,
@@ -36,10 +34,12 @@ from pydantic_settings import (
 )
 from pydantic_settings.exceptions import SettingsError as PydanticSettingsError
 
+from components.cluster import ClusterSettings
 from components.culture import ABNORMAL_LABEL, Modality, Task
 from components.errors import SettingsError
 from components.imaging import Clumps, Equalisation, Planes
 from components.novelty import FALSE_ABSTAIN
+from components.section import Section
 
 LEARNING_RATE_RANGE = (1e-8, 1e-2)
 
@@ -51,12 +51,6 @@ Augmentation = Geometric | Photometric
 GEOMETRIC: tuple[Geometric, ...] = get_args(Geometric)
 PHOTOMETRIC: tuple[Photometric, ...] = get_args(Photometric)
 Port = Annotated[int, Field(ge=0, le=65535)]  # 0 lets the system pick a free one
-
-
-class Section(BaseModel):
-    """Base of the settings' sections: frozen, and refusing what it does not know."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class Preset(StrEnum):
@@ -360,6 +354,7 @@ class Settings(BaseSettings):
     retrain: RetrainSettings = RetrainSettings()
     study: StudySettings = StudySettings()
     serving: ServingSettings = ServingSettings()
+    cluster: ClusterSettings = ClusterSettings()
 
     @model_validator(mode="after")
     def _abnormal_cells_are_in_single_stacks(self) -> Self:
