@@ -111,7 +111,7 @@ def learn(
             detection=detection,
         )
         admitted.set_caching_options(False)  # it moves the lineage, and its frozen sides
-        led = champion(name=model_name, data_version=admitted.outputs["data_version"])
+        led = champion(name=model_name, store=store, data_version=admitted.outputs["data_version"])
         led.set_caching_options(False)
         found = search(
             store=store,

@@ -8,15 +8,15 @@ from components.images import CONTROL
 
 
 @dsl.component(base_image=CONTROL, install_kfp_package=False)
-def champion(name: str, data_version: str) -> NamedTuple("Outputs", [("digest", str), ("result", str)]):
-    """Fetch the champion of before this data version, from whose weights and search a new training may go on."""
+def champion(name: str, store: str, data_version: str) -> NamedTuple("Outputs", [("digest", str), ("result", str)]):
+    """Put the champion of before this data version where a new training may go on from its weights and search."""
     from components.events import as_text, step
     from components.registry.start import fetch_champion
     from components.settings import load_settings
 
     with step("champion") as report:
         own = load_settings()
-        result = fetch_champion(name, data_version, own.mlflow_uri, own.home)
+        result = fetch_champion(name, data_version, own.mlflow_uri, own.home, store)
         report(result)
     return result["digest"], as_text(result)
 

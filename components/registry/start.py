@@ -10,10 +10,16 @@ from components.bundle import WEIGHTS_FILE, file_digest, read_any_bundle
 from components.errors import IntegrityError
 from components.registry.crown import PREDECESSOR_TAG
 from components.registry.versions import Alias, ModelVersion, Registry, named, weights_place
+from components.shelf import keep_bundle, keep_weights
+from components.storage import open_store
 
 
-def fetch_champion(name: str, data_version: str, mlflow_uri: str, home: Path) -> dict[str, Any]:
+def fetch_champion(
+    name: str, data_version: str, mlflow_uri: str, home: Path, store_uri: str | None = None
+) -> dict[str, Any]:
     """Bring the champion's bundle to ``models`` in the home, and its weights to ``weights``, each digest checked.
+
+    Both are put on the shelf in the store, too, where steps find them that have a home of their own.
 
     Where the champion is itself of the data version that is to be learnt from, as after a run that was killed once it
     had promoted, it is the champion before it: what is done again starts where it did.
@@ -23,6 +29,7 @@ def fetch_champion(name: str, data_version: str, mlflow_uri: str, home: Path) ->
         data_version: That is to be learnt from.
         mlflow_uri: The registry.
         home: Where bundles and weights are kept.
+        store_uri: Object store with the shelf (``components.shelf``); None for none.
 
     Returns:
         ``name``, ``version``, ``digest`` (the last two empty where there is no champion) and ``weights``, whether
@@ -38,9 +45,15 @@ def fetch_champion(name: str, data_version: str, mlflow_uri: str, home: Path) ->
         return {"name": name, "version": "", "digest": "", "weights": False}
     folder = registry.download(name, champion.version, home / "models")
     bundle, digest = read_any_bundle(folder, champion.digest)
+    weights = None
     if bundle.weights is not None:
-        _fetch_weights(mlflow_uri, champion, bundle.weights, home / "weights")
-    return {"name": name, "version": champion.version, "digest": digest, "weights": bundle.weights is not None}
+        weights = _fetch_weights(mlflow_uri, champion, bundle.weights, home / "weights")
+    if store_uri is not None:
+        store = open_store(store_uri)
+        keep_bundle(store, folder)
+        if weights is not None:
+            keep_weights(store, weights, weights.stem)
+    return {"name": name, "version": champion.version, "digest": digest, "weights": weights is not None}
 
 
 def _before(registry: Registry, name: str, data_version: str) -> ModelVersion | None:
@@ -52,10 +65,10 @@ def _before(registry: Registry, name: str, data_version: str) -> ModelVersion | 
     return champion
 
 
-def _fetch_weights(mlflow_uri: str, version: ModelVersion, expected: str, into: Path) -> None:
+def _fetch_weights(mlflow_uri: str, version: ModelVersion, expected: str, into: Path) -> Path:
     path = into / f"{expected}.safetensors"
     if path.is_file() and file_digest(path) == expected:
-        return
+        return path
     into.mkdir(parents=True, exist_ok=True)
     source = f"{version.source.rpartition('/')[0]}/{weights_place(version.digest)}/{WEIGHTS_FILE}"
     with (
@@ -68,3 +81,4 @@ def _fetch_weights(mlflow_uri: str, version: ModelVersion, expected: str, into: 
         if (actual := file_digest(fetched)) != expected:
             raise IntegrityError(f"{source} has digest {actual}, but bundle.json records {expected}")
         shutil.move(fetched, path)
+    return path

@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from components.settings import RetrainSettings, TrainingSettings
+from components.shelf import bring_model
+from components.trainer import Launching
 from components.training.steps import run
 from components.training.threads import wait_briefly
 
@@ -18,7 +20,13 @@ _COSTS = {"validation_loss": 1.0, "validation_average_precision": -1.0}
 
 
 def train_from(
-    champion: str, retrain: RetrainSettings, settings: TrainingSettings, output: Path, home: Path, **job: Any
+    champion: str,
+    retrain: RetrainSettings,
+    settings: TrainingSettings,
+    output: Path,
+    home: Path,
+    launching: Launching = Launching(),  # noqa: B008  it is frozen
+    **job: Any,
 ) -> dict[str, Any]:
     """Fit from each start that the settings ask for and keep the better fit.
 
@@ -26,11 +34,13 @@ def train_from(
     that was finished before this process was killed is not done again.
 
     Args:
-        champion: Digest of the champion, which ``components.registry.start`` has fetched; empty if there is none.
+        champion: Digest of the champion, which ``components.registry.start`` has put on the shelf of the store; empty
+            if there is none.
         retrain: Which starts, and how much slower the champion's weights are trained on.
         settings: How to train.
         output: Folder that gets what ``steps.train`` writes, and the record of the other fit.
         home: Folder that keeps checkpoints, resized images and the champion.
+        launching: Where the fits run.
         job: The other fields of ``components.training.job.Job``.
 
     Returns:
@@ -45,10 +55,12 @@ def train_from(
     wait_briefly()
     from components.training.job import Job
 
+    if champion and retrain.start != "scratch":
+        bring_model(job["store_uri"], champion, home)
     starts, note = _starts(champion, retrain, settings, home)
     whole = Job(settings=settings, output=output.absolute(), home=home.absolute(), keep=True, **job)
     jobs = {start: _from(whole, start, champion, retrain.rate) for start in starts}
-    results = {start: run(job) for start, job in jobs.items()}
+    results = {start: run(job, launching) for start, job in jobs.items()}
     better = min(results, key=lambda start: _cost(results[start]))
     _keep(output, jobs, better)
     costs = {start: round(_cost(result), 6) for start, result in results.items()}

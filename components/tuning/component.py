@@ -22,12 +22,16 @@ def search(
 
     from components.events import as_text, step
     from components.settings import RetrainSettings, SearchSettings, TrainingSettings, load_settings
+    from components.shelf import fetch_bundle
+    from components.storage import open_store
     from components.tuning import steps
     from components.tuning.earlier import earlier_trials
 
     with step("search") as report:
         own = load_settings()
         how, fitting = SearchSettings.model_validate(settings), TrainingSettings.model_validate(training)
+        if champion:
+            fetch_bundle(open_store(store), champion, own.home / "models")
         if earlier := earlier_trials(own.home, champion, fitting):
             enough = RetrainSettings.model_validate(retraining).trials
             how = how.model_copy(update={"trials": min(how.trials, enough)})

@@ -11,6 +11,7 @@ from components.models.champion import champion_weights
 from components.registry.crown import PREDECESSOR_TAG
 from components.registry.start import fetch_champion
 from components.registry.versions import Alias, Registry
+from components.shelf import bring_model
 
 WEIGHTS = b"not read here"
 NEW = "e" * 64
@@ -38,6 +39,13 @@ def test_the_champion_comes_with_its_weights_which_are_no_part_of_the_bundle(cha
     assert weights.whole
     assert WEIGHTS_FILE not in {path.name for path in (home / "models" / champion.digest).iterdir()}
     assert fetch_champion(champion.name, NEW, mlflow_uri, home) == told, "what is there is not fetched again"
+
+
+def test_a_home_of_its_own_finds_the_champion_on_the_shelf(champion, mlflow_uri, tmp_path):
+    fetch_champion(champion.name, NEW, mlflow_uri, tmp_path / "home", str(tmp_path / "store"))
+    other = tmp_path / "other"
+    bring_model(str(tmp_path / "store"), champion.digest, other)
+    assert champion_weights(other, champion.digest).path.read_bytes() == WEIGHTS
 
 
 def test_without_a_champion_there_is_nothing_to_fetch(mlflow_uri, model_name, tmp_path):
