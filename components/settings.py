@@ -40,6 +40,7 @@ from components.errors import SettingsError
 from components.imaging import Clumps, Equalisation, Planes
 from components.novelty import FALSE_ABSTAIN
 from components.section import Section
+from components.trainer import TrainerSettings
 
 LEARNING_RATE_RANGE = (1e-8, 1e-2)
 
@@ -355,6 +356,7 @@ class Settings(BaseSettings):
     study: StudySettings = StudySettings()
     serving: ServingSettings = ServingSettings()
     cluster: ClusterSettings = ClusterSettings()
+    trainer: TrainerSettings = TrainerSettings()
 
     @model_validator(mode="after")
     def _abnormal_cells_are_in_single_stacks(self) -> Self:

@@ -4,6 +4,7 @@ from typing import Any
 
 from components.culture import ABNORMAL_MODEL, Task
 from components.settings import Settings
+from components.trainer import Launching, TrainerSettings
 
 
 def pipeline_arguments(settings: Settings, source: str) -> dict[str, Any]:
@@ -48,4 +49,13 @@ def _shared(settings: Settings) -> dict[str, Any]:
         "evaluating": plain["evaluation"],
         "gate": plain["gate"],
         "serving": plain["serving"],
+        "launching": _launching(settings),
     }
+
+
+def _launching(settings: Settings) -> dict[str, Any]:
+    """Give what the train step is told of its launcher; where it trains itself, that of TrainJobs does not matter."""
+    if settings.trainer.launcher == "local":
+        return {"launcher": "local"}
+    shared = settings.cluster.model_dump(include=set(Launching.model_fields) - set(TrainerSettings.model_fields))
+    return Launching(**settings.trainer.model_dump(), **shared).model_dump(mode="json")

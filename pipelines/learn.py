@@ -88,6 +88,7 @@ def learn(
     evaluating: dict,
     gate: dict,
     serving: dict,
+    launching: dict,
     retraining: dict,
     polled: str,
     taken: str,
@@ -131,6 +132,7 @@ def learn(
             detection=detection,
             champion=led.outputs["digest"],
             retraining=retraining,
+            launching=launching,
         )
         evaluated, registered, promoted = judge_model(
             fitted,

@@ -31,6 +31,7 @@ def work(
     evaluating: dict,
     gate: dict,
     serving: dict,
+    launching: dict,
     screening: dict,
     drift: dict,
     retraining: dict,
@@ -68,6 +69,7 @@ def work(
             evaluating=evaluating,
             gate=gate,
             serving=serving,
+            launching=launching,
             retraining=retraining,
             polled=polled,
             taken=taken.outputs["result"],
@@ -96,6 +98,7 @@ def retrain_pipeline(
     evaluating: dict,
     gate: dict,
     serving: dict,
+    launching: dict,
     screening: dict,
     drift: dict,
     retraining: dict,
@@ -121,6 +124,7 @@ def retrain_pipeline(
         evaluating: ``EvaluationSettings``.
         gate: ``GateSettings``.
         serving: ``ServingSettings``.
+        launching: ``components.trainer.Launching``.
         screening: ``ScreeningSettings``.
         drift: ``DriftSettings``.
         retraining: ``RetrainSettings``.
@@ -148,6 +152,7 @@ def retrain_pipeline(
         evaluating=evaluating,
         gate=gate,
         serving=serving,
+        launching=launching,
         screening=screening,
         drift=drift,
         retraining=retraining,

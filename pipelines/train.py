@@ -57,6 +57,7 @@ def train_pipeline(
     evaluating: dict,
     gate: dict,
     serving: dict,
+    launching: dict,
 ) -> TrainOutputs:
     """Run every step; the parameters are the sections of ``components.settings.Settings``.
 
@@ -73,6 +74,7 @@ def train_pipeline(
         evaluating: ``EvaluationSettings``.
         gate: ``GateSettings``.
         serving: ``ServingSettings``.
+        launching: ``components.trainer.Launching``.
     """
     taken = snapshot(source=source, store=store, modality=modality, settings=data)
     taken.set_caching_options(False)  # the source may hold other images than last time
@@ -96,6 +98,7 @@ def train_pipeline(
         task=task,
         settings=training,
         detection=detection,
+        launching=launching,
     )
     evaluated, registered, promoted = judge_model(
         fitted,

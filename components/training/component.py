@@ -19,6 +19,7 @@ def train(
     model: dsl.Output[dsl.Model],
     champion: str = "",
     retraining: dict = {"start": "scratch"},  # noqa: B006  KFP takes defaults from the signature, and never changes them
+    launching: dict = {},  # noqa: B006
 ) -> NamedTuple("Outputs", [("result", str)]):
     """Fit one model on the train part, choosing the epoch on the validation part.
 
@@ -29,6 +30,7 @@ def train(
     from components.culture import Modality, Task
     from components.events import as_text, step
     from components.settings import DetectionSettings, RetrainSettings, TrainingSettings, load_settings
+    from components.trainer import Launching
     from components.training.start import train_from
 
     with step("train") as report:
@@ -39,6 +41,7 @@ def train(
             TrainingSettings.model_validate(settings),
             Path(model.path),
             own.home,
+            Launching.model_validate(launching),
             store_uri=store,
             split_id=split_id,
             learning_rate=learning_rate,

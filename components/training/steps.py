@@ -11,6 +11,7 @@ from components import errors
 from components.culture import Modality
 from components.errors import MscflowError, SettingsError, TrainingError
 from components.settings import DetectionSettings, TrainingSettings
+from components.trainer import Launching
 from components.training.threads import wait_briefly
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ def train(
     return run(job)
 
 
-def run(job: "Job") -> dict[str, Any]:
+def run(job: "Job", launching: Launching = Launching()) -> dict[str, Any]:  # noqa: B008  it is frozen
     """Do a job, in this process or in several; see ``train``."""
     from components.training.job import write_job
     from components.training.worker import RECORD_FILE, work
