@@ -15,7 +15,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from msgspec.structs import asdict
+
 from components.errors import MscflowError
+from components.failure import Failure, leave_word
 from components.lifeline import end_with_runner
 
 EVENTS_VARIABLE = "MSCFLOW_EVENTS"
@@ -96,9 +99,14 @@ def step(name: str) -> Iterator[Callable[[dict[str, Any]], None]]:
     try:
         yield result.update
     except MscflowError as error:
-        emit("failed", step=name, message=str(error), error=type(error).__name__, exit_code=error.exit_code)
+        _fail(Failure(step=name, message=str(error), error=type(error).__name__, exit_code=error.exit_code))
         raise SystemExit(f"{name}: {error}") from error
     except Exception as error:
-        emit("failed", step=name, message=f"{type(error).__name__}: {error}", error="bug", exit_code=1)
+        _fail(Failure(step=name, message=f"{type(error).__name__}: {error}", error="bug", exit_code=1))
         raise
     emit("finished", step=name, seconds=round(time.perf_counter() - started, 3), result=result)
+
+
+def _fail(failure: Failure) -> None:
+    emit("failed", **asdict(failure))
+    leave_word(failure)

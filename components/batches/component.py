@@ -13,11 +13,13 @@ def poll(watched: str, batch: str, store: str, lineage: str, owner: str, lease: 
 ):
     """Claim the oldest complete batch that nobody has worked on, or the one that is named."""
     from components.batches import steps
+    from components.batches.holder import holder
     from components.events import as_text, step
     from components.settings import load_settings
 
     with step("poll") as report:
-        result = steps.poll(watched, batch or None, store, lineage, load_settings().home, owner, lease, attempts)
+        home = load_settings().home
+        result = steps.poll(watched, batch or None, store, lineage, home, holder(owner), lease, attempts)
         report(result)
     # KFP knows no null.
     named = (result.get(key) or "" for key in ("batch", "id", "uri"))
@@ -116,6 +118,7 @@ def conclude(
     """Write down what came of the batch, in the ledger and in the audit log; the others are the steps' results."""
     import json
 
+    from components.batches.holder import holder
     from components.batches.outcome import conclude as write_down
     from components.events import as_text, step
 
@@ -126,7 +129,7 @@ def conclude(
             "promote": promote, "deploy": deploy, "verify": verify,
         }  # fmt: skip
         results = {step_name: json.loads(text) for step_name, text in given.items() if text}
-        result = write_down(store, lineage, name, batch_id, owner, results)
+        result = write_down(store, lineage, name, batch_id, holder(owner), results)
         # What steps gave that came from a cache: those have no event of their own.
         report({**result, "steps": results})
     return (as_text(result),)

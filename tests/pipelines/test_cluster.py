@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipelines.compile import compile_train
+from pipelines.compile import compile_pipeline
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(280)]
 
@@ -37,12 +37,13 @@ def check():
 
 @pytest.fixture
 def version(tmp_path):
-    compile_train(tmp_path / "train.yaml")
+    compile_pipeline("train", tmp_path / "train.yaml")
+    spec, _ = yaml.safe_load_all((tmp_path / "train.yaml").read_text())
     return {
         "apiVersion": "pipelines.kubeflow.org/v2beta1",
         "kind": "PipelineVersion",
         "metadata": {"name": "train-1", "namespace": "default"},
-        "spec": {"pipelineName": "train", "pipelineSpec": yaml.safe_load((tmp_path / "train.yaml").read_text())},
+        "spec": {"pipelineName": "train", "pipelineSpec": spec},
     }
 
 
