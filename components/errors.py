@@ -11,8 +11,11 @@
     │   └── EndpointUnavailable    a port that is taken, an endpoint that does not answer
     ├── IntegrityError           bytes that do not have the digest they are recorded under
     ├── TrainingError            a fit or a search that ended without a model
+    │   └── PeerLost               another process of the same training is gone; started again, it goes on
     ├── RegistryError            the model registry or the tracking server
     │   └── RegistryUnavailable    an InputError too: none answers under the URI that was given
+    ├── ClusterError             a Kubernetes API server refused a call
+    │   └── ClusterUnavailable     an InputError too: none answers, or none is known
     ├── DeploymentError          a rollout that failed and was undone
     │   └── UnfitModel             the model, not the machine, is why
     └── GateRefused              exit code 3: a model that the promotion policy refused
@@ -79,12 +82,24 @@ class TrainingError(MscflowError):
     """A fit or a search ended without a usable model."""
 
 
+class PeerLost(TrainingError):
+    """Another process of the same training is gone, which this one cannot go on without."""
+
+
 class RegistryError(MscflowError):
     """The model registry or tracking server refused or lost a call."""
 
 
 class RegistryUnavailable(RegistryError, InputError):
     """No tracking server or database answers under the URI that was given."""
+
+
+class ClusterError(MscflowError):
+    """The API server of a Kubernetes cluster refused a call."""
+
+
+class ClusterUnavailable(ClusterError, InputError):
+    """No API server answers, or none is known."""
 
 
 class DeploymentError(MscflowError):
@@ -103,5 +118,5 @@ class GateRefused(MscflowError):
 
 def is_outage(kind: str) -> bool:
     """Whether an error with this class's name says that something was away, and the same may succeed later."""
-    away = (StorageError, EndpointUnavailable, RegistryUnavailable)
+    away = (StorageError, EndpointUnavailable, RegistryUnavailable, ClusterUnavailable)
     return issubclass(globals().get(kind, Exception), away)

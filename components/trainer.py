@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from components.cluster import LearningSettings, Name, Quantity, Seconds
+from components.cluster import ClusterSettings, LearningSettings, Name, Quantity, Seconds
 
 
 class TrainerSettings(LearningSettings):
@@ -27,12 +27,12 @@ class TrainerSettings(LearningSettings):
 class Launching(TrainerSettings):
     """What the train step is told of its launcher: the section ``trainer``, and what ``cluster`` says of every pod."""
 
-    namespace: Name = "mscflow"
-    config_map: Name = "mscflow"
-    storage_secret: Name = "mscflow-s3"
-    tracking_secret: Name = "mscflow-mlflow"
-    gpu_type: str = "nvidia.com/gpu"
-    shared_memory: Quantity = "2Gi"
-    temporary: Quantity = "20Gi"
-    train_timeout: Seconds = 172_800
-    backoff: Seconds = 30
+    namespace: Name = ClusterSettings().namespace
+    config_map: Name = ClusterSettings().config_map
+    storage_secret: Name = ClusterSettings().storage_secret
+    tracking_secret: Name = ClusterSettings().tracking_secret
+    gpu_type: str = ClusterSettings().gpu_type
+    shared_memory: Quantity = ClusterSettings().shared_memory
+    temporary: Quantity = ClusterSettings().temporary
+    train_timeout: Seconds = ClusterSettings().train_timeout
+    backoff: Seconds = ClusterSettings().backoff

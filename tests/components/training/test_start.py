@@ -117,11 +117,11 @@ def test_a_fit_that_was_finished_before_a_kill_is_not_done_again(
     undisturbed = fit(cultures, tmp_path / "home", tmp_path / "whole", champion)
     done = []
 
-    def run(job: Any) -> dict[str, Any]:
+    def run(job: Any, launching: Any) -> dict[str, Any]:
         if done:
             raise KeyboardInterrupt
         done.append(job)
-        return steps.run(job)
+        return steps.run(job, launching)
 
     with monkeypatch.context() as patch:
         patch.setattr("components.training.start.run", run)
