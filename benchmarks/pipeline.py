@@ -60,7 +60,7 @@ def call_steps(settings: Settings, source: str, output: Path) -> dict[str, float
     name, number = made["name"], made["version"]
     timed("promote", registry.promote, name, number, store, split, uri, settings.gate, home)
     served = timed("deploy", deployment.deploy, name, number, uri, home, settings.serving)
-    timed("verify", deployment.verify_known, served["url"], name, served["digest"], home)
+    timed("verify", deployment.verify_known, served["url"], name, served["digest"], uri, home)
     return seconds
 
 

@@ -38,7 +38,9 @@ from components.cluster import ClusterSettings
 from components.culture import ABNORMAL_LABEL, Modality, Task
 from components.errors import SettingsError
 from components.imaging import Clumps, Equalisation, Planes
+from components.kubeflow import KubeflowSettings
 from components.novelty import FALSE_ABSTAIN
+from components.rollout import RolloutSettings
 from components.section import Section
 from components.trainer import TrainerSettings
 
@@ -356,7 +358,9 @@ class Settings(BaseSettings):
     study: StudySettings = StudySettings()
     serving: ServingSettings = ServingSettings()
     cluster: ClusterSettings = ClusterSettings()
+    kubeflow: KubeflowSettings = KubeflowSettings()
     trainer: TrainerSettings = TrainerSettings()
+    rollout: RolloutSettings = RolloutSettings()
 
     @model_validator(mode="after")
     def _abnormal_cells_are_in_single_stacks(self) -> Self:
@@ -452,6 +456,7 @@ class _Environment(EnvSettingsSource):
     NOT_SETTINGS = frozenset(
         {"MSCFLOW_EVENTS", "MSCFLOW_RUN", "MSCFLOW_CONFIG", "MSCFLOW_REAL_DATA", "MSCFLOW_PYTHON"}
         | {"MSCFLOW_ACTOR", "MSCFLOW_PATIENCE", "MSCFLOW_TOKEN", "MSCFLOW_CA", "MSCFLOW_CERTIFICATE", "MSCFLOW_KEY"}
+        | {"MSCFLOW_KUBEFLOW_TOKEN", "MSCFLOW_KUBEFLOW_COOKIE"}
     )
 
     def __call__(self) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from typing import Any
 
 from components.culture import ABNORMAL_MODEL, Task
+from components.rollout import Rolling, RolloutSettings
 from components.settings import Settings
 from components.trainer import Launching, TrainerSettings
 
@@ -35,6 +36,14 @@ def model_name(settings: Settings) -> str:
     return ABNORMAL_MODEL if settings.task == Task.ABNORMAL_CELLS else settings.modality.model_name
 
 
+def rolling(settings: Settings) -> dict[str, Any]:
+    """Give what the deploy step is told of its target; where that is this machine, that of clusters does not matter."""
+    if settings.rollout.target == "local":
+        return {"target": "local"}
+    shared = settings.cluster.model_dump(include=set(Rolling.model_fields) - set(RolloutSettings.model_fields))
+    return Rolling(**settings.rollout.model_dump(), **shared).model_dump(mode="json", exclude_none=True)
+
+
 def _shared(settings: Settings) -> dict[str, Any]:
     plain = settings.model_dump(mode="json", exclude_none=True)  # KFP knows no null
     return {
@@ -50,6 +59,7 @@ def _shared(settings: Settings) -> dict[str, Any]:
         "gate": plain["gate"],
         "serving": plain["serving"],
         "launching": _launching(settings),
+        "rolling": rolling(settings),
     }
 
 

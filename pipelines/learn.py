@@ -24,6 +24,7 @@ def roll_out(
     batch_id: str,
     owner: str,
     serving: dict,
+    rolling: dict,
     name: str,
     version: str,
     polled: str,
@@ -56,7 +57,7 @@ def roll_out(
         "promote": promoted,
     }
     with dsl.If(passed == True):  # noqa: E712  KFP builds its condition from this comparison
-        deployed = deploy(name=name, version=version, settings=serving)
+        deployed = deploy(name=name, version=version, settings=serving, rolling=rolling)
         deployed.set_caching_options(False)
         verified = verify(url=deployed.outputs["url"], name=name, digest=deployed.outputs["digest"])
         verified.set_caching_options(False)
@@ -89,6 +90,7 @@ def learn(
     gate: dict,
     serving: dict,
     launching: dict,
+    rolling: dict,
     retraining: dict,
     polled: str,
     taken: str,
@@ -155,6 +157,7 @@ def learn(
             batch_id=batch_id,
             owner=owner,
             serving=serving,
+            rolling=rolling,
             name=registered.outputs["name"],
             version=registered.outputs["version"],
             polled=polled,

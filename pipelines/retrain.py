@@ -32,6 +32,7 @@ def work(
     gate: dict,
     serving: dict,
     launching: dict,
+    rolling: dict,
     screening: dict,
     drift: dict,
     retraining: dict,
@@ -70,6 +71,7 @@ def work(
             gate=gate,
             serving=serving,
             launching=launching,
+            rolling=rolling,
             retraining=retraining,
             polled=polled,
             taken=taken.outputs["result"],
@@ -99,6 +101,7 @@ def retrain_pipeline(
     gate: dict,
     serving: dict,
     launching: dict,
+    rolling: dict,
     screening: dict,
     drift: dict,
     retraining: dict,
@@ -125,6 +128,7 @@ def retrain_pipeline(
         gate: ``GateSettings``.
         serving: ``ServingSettings``.
         launching: ``components.trainer.Launching``.
+        rolling: ``components.rollout.Rolling``.
         screening: ``ScreeningSettings``.
         drift: ``DriftSettings``.
         retraining: ``RetrainSettings``.
@@ -153,6 +157,7 @@ def retrain_pipeline(
         gate=gate,
         serving=serving,
         launching=launching,
+        rolling=rolling,
         screening=screening,
         drift=drift,
         retraining=retraining,

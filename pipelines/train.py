@@ -30,14 +30,14 @@ class TrainOutputs(NamedTuple):
 
 
 @dsl.pipeline(name="rollout")
-def rollout(passed: bool, name: str, version: str, serving: dict) -> None:
+def rollout(passed: bool, name: str, version: str, serving: dict, rolling: dict) -> None:
     """Deploy and verify a version that passed its gate.
 
     A pipeline of its own, because ``kfp.local`` resolves a condition against a pipeline's inputs,
     but not against a named output of a task beside it.
     """
     with dsl.If(passed == True):  # noqa: E712  KFP builds its condition from this comparison
-        deployed = deploy(name=name, version=version, settings=serving)
+        deployed = deploy(name=name, version=version, settings=serving, rolling=rolling)
         deployed.set_caching_options(False)
         verified = verify(url=deployed.outputs["url"], name=name, digest=deployed.outputs["digest"])
         verified.set_caching_options(False)
@@ -58,6 +58,7 @@ def train_pipeline(
     gate: dict,
     serving: dict,
     launching: dict,
+    rolling: dict,
 ) -> TrainOutputs:
     """Run every step; the parameters are the sections of ``components.settings.Settings``.
 
@@ -75,6 +76,7 @@ def train_pipeline(
         gate: ``GateSettings``.
         serving: ``ServingSettings``.
         launching: ``components.trainer.Launching``.
+        rolling: ``components.rollout.Rolling``.
     """
     taken = snapshot(source=source, store=store, modality=modality, settings=data)
     taken.set_caching_options(False)  # the source may hold other images than last time
@@ -118,6 +120,7 @@ def train_pipeline(
         name=registered.outputs["name"],
         version=registered.outputs["version"],
         serving=serving,
+        rolling=rolling,
     )
     released.set_caching_options(False)
     return TrainOutputs(

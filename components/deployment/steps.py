@@ -12,12 +12,19 @@ from components.endpoint.files import WantedModel, read_desired
 from components.errors import DeploymentError, InputError, RegistryError, UnfitModel
 from components.registry.crown import withdraw
 from components.registry.versions import Alias, ModelVersion, Registry
+from components.rollout import Rolling
 from components.settings import ServingSettings
 from components.storage import open_store
 
 
 def deploy(
-    name: str, version: str, mlflow_uri: str, home: Path, serving: ServingSettings, store_uri: str | None = None
+    name: str,
+    version: str,
+    mlflow_uri: str,
+    home: Path,
+    serving: ServingSettings,
+    store_uri: str | None = None,
+    rolling: Rolling | None = None,
 ) -> dict[str, Any]:
     """Put a version behind the endpoint of a home.
 
@@ -33,6 +40,7 @@ def deploy(
         home: Whose endpoint it is; bundles are kept in its folder ``models``.
         serving: Where the endpoint listens.
         store_uri: Object store of the audit log that the rollout is entered in.
+        rolling: What serves; None for a process of this machine.
 
     Returns:
         ``url``, ``grpc_url``, ``model``, ``version``, ``digest``, ``data_version``, ``pid``, ``swapped``
@@ -75,17 +83,25 @@ def deploy(
     }
 
 
-def verify_known(url: str, name: str, digest: str, home: Path) -> dict[str, Any]:
+def verify_known(url: str, name: str, digest: str, mlflow_uri: str, home: Path) -> dict[str, Any]:
     """Ask the endpoint about the known image of the bundle that it should serve.
+
+    The bundle is fetched from the registry where the home does not hold it, as a step's own home does not.
 
     Returns:
         The prediction, with ``image``, the known image's path.
 
     Raises:
         DeploymentError: if another model answers, or the answer is not the known one.
-        IntegrityError: if the bundle in the home is not what it was.
+        InputError: if the registry knows no such model.
+        IntegrityError: if the bundle is not what was registered.
+        RegistryError: if MLflow does not answer or refuses.
     """
-    folder = home / "models" / digest
+    registry = Registry(mlflow_uri, home)
+    version = registry.find(name, digest)
+    if version is None:
+        raise InputError(f"the registry holds no version of {name} with digest {digest[:12]}; was it deleted?")
+    folder = registry.download(name, version.version, home / "models")
     prediction = check.ask_known(url, name, folder, digest)
     return {**msgspec.to_builtins(prediction), "image": str(folder / KNOWN_IMAGE_FILE)}
 

@@ -47,9 +47,12 @@ def test_a_champion_is_deployed_and_verified_and_an_unfit_one_loses_its_crown(
     assert (done["model"], done["version"], done["started"], done["swapped"]) == (MODEL, first, True, False)
     assert done["data_version"] == "d" * 64
     assert Path(home / "models" / done["digest"] / "model.onnx").is_file()
-    verified = steps.verify_known(done["url"], MODEL, done["digest"], home)
+    elsewhere = home.with_name("a step's own home")
+    verified = steps.verify_known(done["url"], MODEL, done["digest"], sqlite_uri, elsewhere)
     assert (verified["class"], verified["model_version"]) == (1, first)
     assert Path(verified["image"]).name == "known.png"
+    with pytest.raises(InputError, match=f"no version of {MODEL} with digest eeeeeeeeeeee"):
+        steps.verify_known(done["url"], MODEL, "e" * 64, sqlite_uri, elsewhere)
 
     again = steps.deploy(MODEL, first, sqlite_uri, home, free_ports)
     assert (again["started"], again["swapped"], again["pid"]) == (False, False, done["pid"])
@@ -58,7 +61,7 @@ def test_a_champion_is_deployed_and_verified_and_an_unfit_one_loses_its_crown(
     swapped = steps.deploy(MODEL, "champion", sqlite_uri, home, free_ports)
     assert (swapped["version"], swapped["swapped"], swapped["pid"]) == (second, True, done["pid"])
     with pytest.raises(DeploymentError, match=f"is answered by version {second}"):
-        steps.verify_known(done["url"], MODEL, done["digest"], home)
+        steps.verify_known(done["url"], MODEL, done["digest"], sqlite_uri, home)
 
     release(favour=3, known=WRONG)
     with pytest.raises(UnfitModel) as caught:
