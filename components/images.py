@@ -5,3 +5,4 @@ import os
 VERSION = "0.1.0"
 TRAIN = os.environ.get("MSCFLOW_TRAIN_IMAGE", f"mscflow/train-python:{VERSION}")
 CONTROL = os.environ.get("MSCFLOW_CONTROL_IMAGE", f"mscflow/control-python:{VERSION}")
+PREDICT = os.environ.get("MSCFLOW_PREDICT_IMAGE", f"mscflow/predict-python:{VERSION}")

@@ -1,4 +1,8 @@
-"""What several folders of tests share: models so small that they cost nothing to load, and an S3 server."""
+"""What several folders of tests share: models so small that they cost nothing to load, and servers.
+
+Docker and Kubernetes come from the programs in the folder that MSCFLOW_K8S_TOOLS names, by default
+../shared/k8s; where they are missing, tests that need them skip. What ran before the tests runs after them.
+"""
 
 import io
 import os
@@ -29,6 +33,8 @@ from components.bundle import (
 )
 from components.culture import ABNORMAL_LABEL, ABNORMAL_MODEL, CLASS_NAMES, Modality
 from components.imaging import Preprocessing, preprocess, probabilities
+from tests.containers import ROOT, Docker, call, started
+from tests.kubernetes import CrdServer, SmallCluster
 from tests.servers import S3Server
 
 SIDE = 32
@@ -242,6 +248,35 @@ def s3_uri(s3_server: S3Server, s3_bucket: str, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.delenv("AWS_PROFILE", raising=False)
     monkeypatch.delenv("AWS_SESSION_TOKEN", raising=False)
     return f"{s3_bucket}/{uuid4().hex}"
+
+
+@pytest.fixture(scope="session")
+def docker() -> Iterator[Docker]:
+    """A Docker engine; skips where there is none."""
+    with started("engine") as environment, Docker(environment) as engine:
+        yield engine
+
+
+@pytest.fixture(scope="session")
+def images(docker: Docker) -> dict[str, str]:
+    """Tags of this tree's images, by ``control``, ``train`` and ``predict``; built where they are not up to date."""
+    tree = {"MSCFLOW_BASE_IMAGE": "python:3.11-slim-bookworm", "MSCFLOW_TORCH": "cpu"} | docker.environment
+    written = call(["bash", ROOT / "infra" / "images" / "build.sh"], tree, timeout=900)
+    return dict(line.split(" ", 1) for line in written.splitlines())
+
+
+@pytest.fixture(scope="session")
+def small_cluster(docker: Docker) -> Iterator[SmallCluster]:
+    """A small Kubernetes cluster whose pods run on the same engine; skips where there is none."""
+    with started("cluster") as environment:
+        yield SmallCluster(docker.environment | {"KUBECONFIG": environment["KUBECONFIG"]})
+
+
+@pytest.fixture(scope="session")
+def crd_server() -> Iterator[CrdServer]:
+    """An API server that validates custom resources; skips where there is none."""
+    with started("crd-server") as environment:
+        yield CrdServer(Path(environment["KUBECONFIG"]))
 
 
 @pytest.fixture
