@@ -45,8 +45,10 @@ def promote(
 ) -> NamedTuple("Outputs", [("passed", bool), ("result", str)]):
     """Judge the version against the floors and the champion; make it the champion if it passes."""
     import shutil
+    from pathlib import Path
 
     from components.events import as_text, step
+    from components.lasting import lasting
     from components.registry import steps
     from components.settings import GateSettings, load_settings
 
@@ -58,12 +60,12 @@ def promote(
         page.parent.mkdir(parents=True, exist_ok=True)
         steps.write_version_report(name, version, own.mlflow_uri, own.home, page)
         shutil.copyfile(page, report_page.path)
-        result["report"] = str(page)
+        result["report"] = lasting(store, "reports", page)
         if result["passed"]:
             pack = steps.write_evidence_pack(
                 name, version, own.model_copy(update={"gate": gate}), own.home / "evidence"
             )
-            result["evidence"] = pack["html"]
+            result["evidence"] = lasting(store, "evidence", Path(pack["html"]), [Path(pack["json"])])
         result["aliases"] = steps.show(name, version, own.mlflow_uri)["aliases"]
         report(result)
     return result["passed"], as_text(result)

@@ -19,8 +19,10 @@ def screen(
 ) -> NamedTuple("Outputs", [("verdict", str), ("admissible", str), ("result", str)]):
     """Hold the batch against its lineage and the champion; say what may be learnt from and what a person must see."""
     import shutil
+    from pathlib import Path
 
     from components.events import as_text, step
+    from components.lasting import lasting
     from components.screening import steps
     from components.settings import DriftSettings, ScreeningSettings, load_settings
 
@@ -37,6 +39,8 @@ def screen(
             own.home,
             own.home / "screening" / batch_version[:12],
         )
-        shutil.copyfile(result["page"], screening_page.path)
+        page = Path(result["page"])
+        shutil.copyfile(page, screening_page.path)
+        result["page"] = lasting(store, f"screening/{page.parent.name}", page, set(page.parent.iterdir()) - {page})
         report(result)
     return result["verdict"], result["admissible"], as_text(result)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,6 +30,7 @@ DIVERGED = "diverged"
 FIRST_GUESS = 1e-3
 # Trials before TPE follows the better ones; Optuna's own 10 would make a short search a random one.
 _STARTUP = 4
+_PASSWORD = re.compile(r"://[^/]*@")
 # Raised when a trial comes to mean something else, so that older trials must not be counted.
 _TRIAL = 1
 
@@ -189,8 +191,11 @@ def _database(url: str) -> RDBStorage:
     try:
         return RDBStorage(url)
     except (ImportError, ValueError, SQLAlchemyError) as error:
-        reason = str(error).splitlines()[0]
-        raise SettingsError(f"search.storage '{url}' cannot be opened ({reason}); see Optuna's RDBStorage") from error
+        public = _PASSWORD.sub("://***@", url)
+        reason = str(error).replace(url, public).splitlines()[0]
+        raise SettingsError(
+            f"search.storage '{public}' cannot be opened ({reason}); see Optuna's RDBStorage"
+        ) from error
 
 
 def _mend(journal: Path) -> None:

@@ -148,6 +148,12 @@ def test_a_storage_that_cannot_be_opened_is_named(url: str, tmp_path: Path) -> N
         rates(SearchSettings(storage=url), tmp_path, 1)
 
 
+def test_a_databases_password_is_not_told(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"'unknown://\*\*\*@host/name' cannot be opened") as caught:
+        rates(SearchSettings(storage="unknown://operator:secret@host/name"), tmp_path, 1)
+    assert "secret" not in str(caught.value)
+
+
 def test_a_home_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "searches").write_text("a file where the folder should be")
     with pytest.raises(StorageError, match=r"journal .*searches.* cannot be written"):
