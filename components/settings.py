@@ -113,6 +113,9 @@ class TrainingSettings(Section):
     epochs: int = Field(16, ge=1)
     patience: int = Field(16, ge=1, description="epochs without a better validation loss before stopping")
     batch_size: int = Field(16, ge=2)
+    micro_batch: int | None = Field(
+        None, ge=2, description="images of a batch that a process computes at once; default: all of its share"
+    )
     learning_rate: float | None = Field(None, gt=0, description="fixed rate; None takes the search's best")
     backbone_rate: float = Field(1.0, gt=0, le=1, description="the backbone's share of the learning rate")
     schedule: Literal["cosine", "constant"] = Field("cosine", description="course of the learning rate")

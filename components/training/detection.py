@@ -207,23 +207,19 @@ class DetectorFit(Loop[Epoch]):
         total = torch.zeros((), device=self.ranks.device)
         for number, batch in enumerate(torch.tensor_split(order, self.batches)):
             self._set_rate((epoch - 1) * self.batches + number)
-            mine = self.ranks.share(batch)
-            images = self.eye.scaled(self.train.images[mine])
-            boxes = [self.train.boxes[row].to(self.ranks.device) for row in mine.tolist()]
-            if self.augmentations:
-                images, boxes = augment_boxes(images, boxes, draws[mine], self.augmentations)
-            total += self._learn(trained, images, boxes)
+            pieces = self._pieces(self.ranks.share(batch), 1)
+            total += self._descend(trained, pieces, lambda piece: self._cost(trained, piece, draws))
         return float(self.ranks.sum(total)) / self.batches
 
-    def _learn(self, trained: nn.Module, images: Tensor, boxes: Sequence[Tensor]) -> Tensor:
-        """Take one step and give this process's part of the batch's loss."""
+    def _cost(self, trained: nn.Module, piece: Tensor, draws: Tensor) -> tuple[Tensor, Tensor]:
+        """Give the summed loss of some training images, and how many of their anchors are on cells."""
+        images = self.eye.scaled(self.train.images[piece])
+        boxes = [self.train.boxes[row].to(self.ranks.device) for row in piece.tolist()]
+        if self.augmentations:
+            images, boxes = augment_boxes(images, boxes, draws[piece], self.augmentations)
         with self._precision():
             logits, offsets = trained(self.eye.normalised(images))
-        loss, positives = self._loss(logits.float(), offsets.float(), boxes)
-        # Divided by the whole batch's anchors on cells, so that the number of processes changes nothing.
-        loss = loss / self.ranks.sum(positives).clamp(min=1)
-        self._descend(loss)
-        return loss.detach()
+        return self._loss(logits.float(), offsets.float(), boxes)
 
     def _loss(self, logits: Tensor, offsets: Tensor, boxes: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Give the summed loss of all anchors, and how many of them are on cells."""
@@ -244,22 +240,31 @@ class DetectorFit(Loop[Epoch]):
 
     @torch.no_grad()
     def _validate(self) -> dict[str, float]:
-        """Look at the validation part; every process at all of it, for boxes cannot be summed up."""
+        """Give loss and average precision on the validation part, each image looked at by one process."""
         self.model.eval()
-        part = self.validation
-        found: list[tuple[Tensor, Tensor]] = []
-        loss, positives = torch.zeros(2, device=self.ranks.device)
-        for batch in torch.split(torch.arange(len(part)), self.settings.batch_size):
+        part, device = self.validation, self.ranks.device
+        sums = torch.zeros(2, dtype=torch.float64, device=device)
+        # A row an image, which its process fills; summed over the processes, the others' rows are filled too.
+        counts = torch.zeros(len(part), dtype=torch.int64, device=device)
+        table = torch.zeros(len(part), self.detection.max_boxes, 5, device=device)
+        for batch in torch.split(self.ranks.share(torch.arange(len(part))), self._at_once):
             with self._precision():
                 logits, offsets = self.model(self.eye.normalised(self.eye.scaled(part.images[batch])))
-            boxes = [part.boxes[row].to(self.ranks.device) for row in batch.tolist()]
-            some, count = self._loss(logits.float(), offsets.float(), boxes)
-            loss, positives = loss + some, positives + count
-            found += self.eye.thinned(logits.float(), offsets.float())
-        boxes_found = gathered(found)
-        right = match(part.truth, boxes_found, self.detection.iou) >= 0
-        precision = average_precision(boxes_found.scores, right, len(part.truth))
+            boxes = [part.boxes[row].to(device) for row in batch.tolist()]
+            sums += torch.stack(self._loss(logits.float(), offsets.float(), boxes)).double()
+            for row, (found, scores) in zip(batch, self.eye.thinned(logits.float(), offsets.float()), strict=True):
+                counts[row] = len(found)
+                table[row, : len(found)] = torch.cat([found, scores[:, None]], dim=1)
+        for each in (sums, counts, table):
+            self.ranks.sum(each)
         return {
-            "validation_loss": float(loss / positives.clamp(min=1)),
-            "validation_average_precision": precision or 0.0,
+            "validation_loss": float(sums[0] / sums[1].clamp(min=1)),
+            "validation_average_precision": self._precision_of(table, counts),
         }
+
+    def _precision_of(self, table: Tensor, counts: Tensor) -> float:
+        rows = [row[:count] for row, count in zip(table, counts.tolist(), strict=True)]
+        found = gathered([(row[:, :4], row[:, 4]) for row in rows])
+        truth = self.validation.truth
+        right = match(truth, found, self.detection.iou) >= 0
+        return average_precision(found.scores, right, len(truth)) or 0.0

@@ -74,33 +74,29 @@ class Fit(Loop[Epoch]):
         total = torch.zeros((), device=self.ranks.device)
         for number, batch in enumerate(torch.tensor_split(order, self.batches)):
             self._set_rate((epoch - 1) * self.batches + number)
-            mine = self.ranks.share(batch)
-            images = self._images(self.data.train, mine)
-            if self.augmentations:
-                images = augment(images, draws[mine], self.augmentations)
-            total += self._step(trained, images, self.data.train.labels[mine], self.data.train.labels[batch])
+            # None of a single image, which has no statistics.
+            pieces = self._pieces(self.ranks.share(batch), 2)
+            total += self._descend(trained, pieces, lambda piece: self._cost(trained, piece, draws))
         return float(self.ranks.sum(total)) / self.batches
 
-    def _step(self, trained: nn.Module, images: Tensor, labels: Tensor, of_all: Tensor) -> Tensor:
-        """Take one step and give this process's part of the batch's loss."""
-        labels = labels.to(self.ranks.device)
+    def _cost(self, trained: nn.Module, piece: Tensor, draws: Tensor) -> tuple[Tensor, Tensor]:
+        """Give the summed loss of some training images, and the summed weight of their classes."""
+        images, labels = self._images(self.data.train, piece), self.data.train.labels[piece].to(self.ranks.device)
+        if self.augmentations:
+            images = augment(images, draws[piece], self.augmentations)
         with self._precision():
             answer = trained(self._normalised(images))
-        # Divided by the whole batch's weight, so that the number of processes changes nothing.
-        weight = self.class_weights[of_all.to(self.ranks.device)].sum()
         loss = torch.zeros((), device=self.ranks.device)
         for logits, share in zip(answer if isinstance(answer, tuple) else (answer,), HEAD_SHARES, strict=False):
-            total = functional.cross_entropy(logits.float(), labels, self.class_weights, reduction="sum")
-            loss = loss + share * total / weight
-        self._descend(loss)
-        return loss.detach()
+            loss = loss + share * functional.cross_entropy(logits.float(), labels, self.class_weights, reduction="sum")
+        return loss, self.class_weights[labels].sum()
 
     @torch.no_grad()
     def _validate(self) -> dict[str, float]:
         """Give loss and accuracy on the validation part, each image counted once over all processes."""
         self.model.eval()
         part, sums = self.data.validation, torch.zeros(3, dtype=torch.float64, device=self.ranks.device)
-        for batch in torch.split(self.ranks.share(torch.arange(len(part))), self.settings.batch_size):
+        for batch in torch.split(self.ranks.share(torch.arange(len(part))), self._at_once):
             labels = part.labels[batch].to(self.ranks.device)
             with self._precision():
                 logits = self.model(self._normalised(self._images(part, batch))).float()
@@ -115,7 +111,7 @@ class Fit(Loop[Epoch]):
         """Answer the images of a part, nothing augmented, with the model's present weights; float64 (N, 4)."""
         self.model.eval()
         answers = []
-        for batch in torch.split(torch.arange(len(part)), self.settings.batch_size):
+        for batch in torch.split(torch.arange(len(part)), self._at_once):
             with self._precision():
                 answers.append(self.model(self._normalised(self._images(part, batch))).double().cpu())
         return torch.cat(answers)

@@ -3,7 +3,7 @@
 import math
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, Generic, TypeVar
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from components.errors import TrainingError
 from components.settings import TrainingSettings
-from components.training.checkpoint import Checkpoint
+from components.training.checkpoint import Checkpoint, decode
 from components.training.ranks import Ranks
 
 ORDER, DRAWS, DROPOUT = range(3)
@@ -165,13 +165,47 @@ class Loop(ABC, Generic[Of]):
         if self._best().epoch == number:
             self.best_state = {name: value.detach().clone() for name, value in self.network.state_dict().items()}
 
-    def _descend(self, loss: Tensor) -> None:
-        """Take one step down a loss that is this process's part of the batch's."""
+    def _pieces(self, share: Tensor, least: int) -> tuple[Tensor, ...]:
+        """Divide this process's share of a batch evenly into what is computed at once, none of less than so many."""
+        most = self.settings.micro_batch or len(share)
+        return torch.tensor_split(share, max(1, min(math.ceil(len(share) / most), len(share) // least)))
+
+    @property
+    def _at_once(self) -> int:
+        """Images that are answered at once where nothing is learnt."""
+        return min(self.settings.batch_size, self.settings.micro_batch or self.settings.batch_size)
+
+    def _descend(
+        self, trained: nn.Module, pieces: Sequence[Tensor], cost: Callable[[Tensor], tuple[Tensor, Tensor]]
+    ) -> Tensor:
+        """Take one step down the loss of a batch: its summed cost by its summed weight, over all processes.
+
+        Sums are divided at the end, so that neither the number of processes nor that of the pieces changes anything.
+
+        Args:
+            trained: The network, as ``Ranks.wrap`` gives it.
+            pieces: Numbers of the images that are this process's share, in pieces to be computed at once.
+            cost: Gives the summed cost of a piece, and its weight.
+
+        Returns:
+            This process's part of the loss.
+        """
         self.optimizer.zero_grad()
-        # Gradients are averaged over the processes, but belong summed.
-        (loss * self.ranks.world).backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        sums = torch.zeros(2, device=self.ranks.device)
+        for number, piece in enumerate(pieces, start=1):
+            with nullcontext() if number == len(pieces) else self.ranks.apart(trained):
+                total, weight = cost(piece)
+                total.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+            sums += torch.stack([total.detach(), weight])
+        weight = self.ranks.sum(sums[1].clone())
+        weight = torch.where(weight > 0, weight, 1.0)
+        for parameter in self.network.parameters():
+            if parameter.grad is not None:
+                # Gradients were averaged over the processes, but belong summed.
+                parameter.grad.mul_(self.ranks.world / weight)
         nn.utils.clip_grad_norm_(self.network.parameters(), self.settings.gradient_clip)
         self.optimizer.step()
+        return sums[0] / weight
 
     def _precision(self) -> AbstractContextManager[Any]:
         mixed = self.ranks.device.type == "cuda" and torch.cuda.is_bf16_supported()
@@ -198,9 +232,13 @@ class Loop(ABC, Generic[Of]):
         }
 
     def _resume(self, checkpoint: Checkpoint | None) -> int:
-        state = checkpoint.load() if checkpoint is not None else None
-        if state is None:
+        if checkpoint is None:
             return 0
+        # One reads and tells the others, so that all go on from the same epoch.
+        content = self.ranks.tell(checkpoint.content() if self.ranks.leads else None)
+        if content is None:
+            return 0
+        state = decode(content)
         self.network.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.best_state = state["best"]

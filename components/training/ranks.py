@@ -2,14 +2,21 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
+
+from components.errors import PeerLost
+
+# A peer that dies closes its connections, and is missed at once. This is for one whose machine is gone, and must leave
+# the first process of each machine the time to decode its images.
+_TIMEOUT = timedelta(minutes=30)
 
 
 @dataclass(frozen=True)
@@ -20,11 +27,13 @@ class Ranks:
         rank: Number of this process; 0 is the one that writes.
         world: How many there are.
         device: Where this process computes.
+        local: Number of this process among those of its machine.
     """
 
     rank: int
     world: int
     device: torch.device
+    local: int = 0
 
     @property
     def leads(self) -> bool:
@@ -48,6 +57,25 @@ class Ranks:
         if self.device.type == "cuda":
             model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]  # torch leaves it untyped
         return DistributedDataParallel(model, device_ids=[self.device.index] if self.device.type == "cuda" else None)
+
+    def apart(self, wrapped: nn.Module) -> AbstractContextManager[None]:
+        """Let gradients of a wrapped model add up in this process, to be averaged with those of the last pass."""
+        return wrapped.no_sync() if isinstance(wrapped, DistributedDataParallel) else nullcontext()
+
+    def tell(self, content: bytes | None) -> bytes | None:
+        """Give all processes what the first one has; what the others give is left aside."""
+        if self.world == 1:
+            return content
+        size = torch.tensor(-1 if content is None else len(content), device=self.device)
+        dist.broadcast(size, src=0)
+        if int(size) <= 0:
+            return None if int(size) < 0 else b""
+        told = torch.empty(int(size), dtype=torch.uint8)
+        if self.leads and content is not None:
+            told = torch.frombuffer(bytearray(content), dtype=torch.uint8)
+        told = told.to(self.device)
+        dist.broadcast(told, src=0)
+        return told.cpu().numpy().tobytes()
 
     def agree_on_buffers(self, model: nn.Module) -> None:
         """Give all processes rank 0's batch statistics, which differ where batches are normalised apart."""
@@ -83,8 +111,24 @@ def join_ranks() -> Iterator[Ranks]:
     if world == 1:
         yield Ranks(0, 1, device)
         return
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    with _peers_named():
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=_TIMEOUT)
+        try:
+            yield Ranks(dist.get_rank(), world, device, local)
+        finally:
+            dist.destroy_process_group()
+
+
+@contextmanager
+def _peers_named() -> Iterator[None]:
+    """Say in a sentence that another process is gone."""
     try:
-        yield Ranks(dist.get_rank(), world, device)
-    finally:
-        dist.destroy_process_group()
+        yield
+    except RuntimeError as error:
+        # gloo raises no kind of its own, but names its sources.
+        if not isinstance(error, dist.DistError) and "gloo" not in str(error):
+            raise
+        raise PeerLost(
+            "another process of this training is gone or cannot be reached; started again, all go on from the last "
+            "checkpoint"
+        ) from error

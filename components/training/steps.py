@@ -7,11 +7,11 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from components import errors
 from components.culture import Modality
-from components.errors import MscflowError, SettingsError, TrainingError
+from components.errors import MscflowError, TrainingError
 from components.settings import DetectionSettings, TrainingSettings
 from components.trainer import Launching
+from components.training.failure import decode_failure
 from components.training.threads import wait_briefly
 
 if TYPE_CHECKING:
@@ -116,13 +116,7 @@ def _failure(path: Path, complaint: str) -> MscflowError:
         # torchrun ends with an account of its own; what a process died of stands before it.
         lines = [line.strip() for line in complaint.splitlines() if "Error" in line and "ChildFailed" not in line]
         return TrainingError(f"the training processes failed: {lines[-1] if lines else 'they said nothing'}")
-    told = json.loads(path.read_bytes())
-    kind = getattr(errors, told["error"], TrainingError)
-    try:
-        error: MscflowError = kind(told["message"])
-    except TypeError:
-        error = SettingsError(told["message"])
-    return error
+    return decode_failure(path.read_bytes())
 
 
 def _result(record: dict[str, Any]) -> dict[str, Any]:

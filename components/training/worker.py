@@ -1,6 +1,7 @@
 """What each training process does with a job; the first of them writes the outcome."""
 
 import json
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,33 +24,37 @@ from components.models.weights import Weights, input_of, state_digest
 from components.provenance import environment
 from components.settings import DetectionSettings
 from components.tracking import tracked_run
-from components.training.checkpoint import Checkpoint
+from components.training.checkpoint import Checkpoint, FileCheckpoint, StoredCheckpoint
 from components.training.data import Part, load_data
 from components.training.fit import Fit
 from components.training.job import Job
 from components.training.loop import Loop, Outcome, Result
 from components.training.ranks import Ranks, join_ranks
+from components.training.stored import StoredTraining
 
 RECORD_FILE = "training.json"
 
 
-def work(job: Job, proceed: Callable[[], None] = lambda: None) -> None:
+def work(job: Job, proceed: Callable[[], None] = lambda: None, training: StoredTraining | None = None) -> None:
     """Train as one process of those that share a job, and write the outcome as the first of them.
 
     Args:
         job: The same in every process.
         proceed: Called after each epoch; what it raises ends the training.
+        training: The store's, which then gets the checkpoints and the outcome; None keeps them on this machine.
 
     Raises:
         MscflowError: as the loading, the fit and the export do.
     """
     with join_ranks() as ranks:
+        if training is not None and _finished(training, ranks):
+            return
         with _first_alone(ranks):
             weights = job.first_weights()
             prep = input_of(job.settings, weights)
             make = _classifying if job.detection is None else _detecting
             made = make(job, weights, prep, ranks)
-        checkpoint = Checkpoint(job.checkpoint_folder(weights))
+        checkpoint = _checkpoint(job, weights, training)
         if not ranks.leads:
             made.fit.run(checkpoint)
             return
@@ -59,13 +64,27 @@ def work(job: Job, proceed: Callable[[], None] = lambda: None) -> None:
         seconds = {"seconds": round(time.perf_counter() - started, 3)}
         record = _record(job, made.images, weights, prep, fitted, ranks) | seconds
         _write(job.output, made, fitted, record)
-        if not job.keep:
+        if training is not None:
+            training.put_result(job.output)
+            shutil.rmtree(job.output)
+        if training is not None or not job.keep:
             checkpoint.clear()
 
 
 def forget(job: Job) -> None:
     """Forget the state of a fit that was to be kept."""
-    Checkpoint(job.checkpoint_folder(job.first_weights())).clear()
+    FileCheckpoint(job.checkpoint_folder(job.first_weights())).clear()
+
+
+def _finished(training: StoredTraining, ranks: Ranks) -> bool:
+    """Tell whether there is an outcome already, as all processes must hold the same of it."""
+    return ranks.tell(b"1" if ranks.leads and training.finished else b"") == b"1"
+
+
+def _checkpoint(job: Job, weights: Weights, training: StoredTraining | None) -> Checkpoint:
+    if training is None:
+        return FileCheckpoint(job.checkpoint_folder(weights))
+    return StoredCheckpoint(training.store, training.checkpoint_key(job, weights))
 
 
 @dataclass(frozen=True)
@@ -108,10 +127,11 @@ def _detecting(job: Job, weights: Weights, prep: Preprocessing, ranks: Ranks) ->
 @contextmanager
 def _first_alone(ranks: Ranks) -> Iterator[None]:
     """Let the first process of a machine fill the caches that the others then find."""
-    if ranks.world > 1 and not ranks.leads:
+    first = ranks.local == 0
+    if ranks.world > 1 and not first:
         dist.barrier()
     yield
-    if ranks.world > 1 and ranks.leads:
+    if ranks.world > 1 and first:
         dist.barrier()
 
 

@@ -20,7 +20,7 @@ from components.models.weights import Weights, find_weights, input_of, state_dig
 from components.provenance import environment
 from components.storage import open_store
 from components.training.boxed import load_boxed
-from components.training.checkpoint import Checkpoint
+from components.training.checkpoint import FileCheckpoint
 from components.training.data import Part, TrainingData
 from components.training.detection import fit_detector
 from components.training.fit import Fit
@@ -83,7 +83,7 @@ def _classify(
     model = build_classifier(settings.backbone, settings.dropout, weights, settings.seed)
     fit = Fit(model, data, settings, rate, prep, ranks, pretrained=weights.pretrained)
     fitted = fit.run(
-        Checkpoint(job.checkpoints), lambda epoch: tell(epoch.epoch, epoch.seconds, epoch.validation_accuracy)
+        FileCheckpoint(job.checkpoints), lambda epoch: tell(epoch.epoch, epoch.seconds, epoch.validation_accuracy)
     )
     model.load_state_dict(fitted.state)
     temperature = fit_temperature(fit.logits(data.validation).numpy(), labels(parts["validation"]))
@@ -139,7 +139,7 @@ def _detect(
         detection,
         weights=weights,
         ranks=ranks,
-        checkpoint=Checkpoint(job.checkpoints),
+        checkpoint=FileCheckpoint(job.checkpoints),
         on_epoch=lambda epoch: tell(epoch.epoch, epoch.seconds, epoch.validation_average_precision),
     )
     threshold = choose_threshold(validation.truth, fitted.find(validation.images.numpy()), detection.iou)

@@ -12,7 +12,7 @@ from components.errors import DataError, SettingsError, TrainingError
 from components.models.weights import Weights, state_digest
 from components.settings import DetectionSettings, TrainingSettings
 from components.training.boxed import ABNORMAL, OTHER, BoxedPart
-from components.training.checkpoint import Checkpoint
+from components.training.checkpoint import FileCheckpoint
 from components.training.detection import Epoch, FittedDetector, fit_detector
 
 SIDE = 64
@@ -99,8 +99,8 @@ class TestFit:
     ) -> None:
         whole = fit(train, validation).result
         with pytest.raises(KeyboardInterrupt):
-            fit(train, validation, checkpoint=Checkpoint(tmp_path), on_epoch=interrupt_after(2))
-        rest = fit(train, validation, checkpoint=Checkpoint(tmp_path)).result
+            fit(train, validation, checkpoint=FileCheckpoint(tmp_path), on_epoch=interrupt_after(2))
+        rest = fit(train, validation, checkpoint=FileCheckpoint(tmp_path)).result
         assert rest.resumed == 2
         assert state_digest(rest.state) == state_digest(whole.state)
         assert [epoch.train_loss for epoch in rest.history] == [epoch.train_loss for epoch in whole.history]

@@ -13,7 +13,7 @@ from components.models.backbones import BACKBONES, Backbone
 from components.models.classifier import Classifier, build_classifier
 from components.models.weights import Weights, state_digest
 from components.settings import TrainingSettings
-from components.training.checkpoint import Checkpoint
+from components.training.checkpoint import FileCheckpoint
 from components.training.data import Part, TrainingData, load_data
 from components.training.fit import Epoch, Fit, Fitted
 from components.training.ranks import Ranks
@@ -70,17 +70,17 @@ class TestFit:
         whole = make(data).run()
         for stop in stops:
             with pytest.raises(KeyboardInterrupt):
-                make(data).run(Checkpoint(tmp_path), interrupt_after(stop))
+                make(data).run(FileCheckpoint(tmp_path), interrupt_after(stop))
         told: list[int] = []
-        resumed = make(data).run(Checkpoint(tmp_path), lambda epoch: told.append(epoch.epoch))
+        resumed = make(data).run(FileCheckpoint(tmp_path), lambda epoch: told.append(epoch.epoch))
         assert state_digest(resumed.state) == state_digest(whole.state)
         assert figures(resumed) == figures(whole)
         assert resumed.resumed == stops[-1]
         assert told == [1, 2, 3, 4], "what was taken from the checkpoint is told as well"
 
     def test_a_finished_fit_is_given_back_from_its_checkpoint(self, data: TrainingData, tmp_path: Path) -> None:
-        whole = make(data).run(Checkpoint(tmp_path))
-        again = make(data).run(Checkpoint(tmp_path))
+        whole = make(data).run(FileCheckpoint(tmp_path))
+        again = make(data).run(FileCheckpoint(tmp_path))
         assert again.resumed == len(again.history) == 4
         assert again.history == whole.history
         assert state_digest(again.state) == state_digest(whole.state)
@@ -193,8 +193,8 @@ class TestAuxiliaryClassifier:
     ) -> None:
         whole = make(data).run()
         with pytest.raises(KeyboardInterrupt):
-            make(data).run(Checkpoint(tmp_path), interrupt_after(2))
-        resumed = make(data).run(Checkpoint(tmp_path))
+            make(data).run(FileCheckpoint(tmp_path), interrupt_after(2))
+        resumed = make(data).run(FileCheckpoint(tmp_path))
         assert resumed.resumed == 2
         assert state_digest(resumed.state) == state_digest(whole.state)
 

@@ -13,7 +13,7 @@ from components.imaging import Preprocessing
 from components.models.weights import state_digest
 from components.settings import RetrainSettings, TrainingSettings
 from components.training import steps
-from components.training.checkpoint import Checkpoint
+from components.training.checkpoint import FileCheckpoint
 from components.training.start import train_from
 
 pytestmark = pytest.mark.usefixtures("tiny_backbone")
@@ -127,7 +127,7 @@ def test_a_fit_that_was_finished_before_a_kill_is_not_done_again(
         patch.setattr("components.training.start.run", run)
         with pytest.raises(KeyboardInterrupt):
             fit(cultures, tmp_path / "home", tmp_path / "killed", champion)
-    assert Checkpoint(next((tmp_path / "home").rglob("checkpoint.pt")).parent).load() is not None
+    assert FileCheckpoint(next((tmp_path / "home").rglob("checkpoint.pt")).parent).load() is not None
     again = fit(cultures, tmp_path / "home", tmp_path / "again", champion)
     assert again["starts"] == undisturbed["starts"]
     records = [record(tmp_path / "again", name) for name in ("training.json", f"{_other(again)}-training.json")]
