@@ -48,7 +48,8 @@ from components.datasets.simulation import simulate
 from components.evaluation.familiarity import share
 from components.events import observed
 from components.imaging import decode
-from components.novelty import FALSE_ABSTAIN, Familiar, describe
+from components.novelty import Familiar, describe
+from components.settings import FALSE_ABSTAIN
 
 Picture = NDArray[np.uint8]
 Floats = NDArray[np.float64]

@@ -8,7 +8,7 @@ channel is dropped, and of a multi-page TIFF the first page is taken.
 import io
 import struct
 import zlib
-from typing import Annotated, Literal
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,11 +18,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from components.clumps import without_clumps
 from components.equalisation import equalise, equalise_locally
 from components.errors import ImageError
+from components.formats import FORMATS, Clumps, Equalisation, Planes
 from components.structure import check_structure
 
 MAX_PIXELS = 200_000_000
-FORMATS = ("JPEG", "PNG", "BMP", "TIFF")
-EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff"})
 STRETCH_PERCENTILES = (0.2, 99.8)
 _ROWS = 64
 TEXTURE_SIDE = 512
@@ -35,9 +34,6 @@ Image.MAX_IMAGE_PIXELS = None
 Channels = tuple[float, float, float]
 # An RGB image: an array of shape (height, width, 3), or a picture in the mode RGB.
 Pixels = NDArray[np.uint8] | Image.Image
-Planes = Literal["rgb", "texture"]
-Clumps = Literal["kept", "masked"]
-Equalisation = Literal["none", "equalise", "clahe"]
 _Positive = Annotated[float, Field(gt=0)]
 
 # What Pillow's readers raise on damaged files, beside OSError.

@@ -18,11 +18,11 @@ from PIL import Image
 
 from components.errors import IntegrityError
 from components.imaging import TEXTURE_SIDE, Pixels, as_picture
+from components.settings import FALSE_ABSTAIN
 
 Floats = NDArray[np.float64]
 
 NOVELTY_FILE = "novelty.npz"
-FALSE_ABSTAIN = 0.02
 # More training images than this change nothing but the cost of an answer.
 MOST_REFERENCES = 2000
 MOST_NOVELTY = 1000.0

@@ -37,14 +37,15 @@ from pydantic_settings.exceptions import SettingsError as PydanticSettingsError
 from components.cluster import ClusterSettings
 from components.culture import ABNORMAL_LABEL, Modality, Task
 from components.errors import SettingsError
-from components.imaging import Clumps, Equalisation, Planes
+from components.formats import Clumps, Equalisation, Planes
 from components.kubeflow import KubeflowSettings
-from components.novelty import FALSE_ABSTAIN
 from components.rollout import RolloutSettings
 from components.section import Section
 from components.trainer import TrainerSettings
 
 LEARNING_RATE_RANGE = (1e-8, 1e-2)
+# Share of the images like its own on which a model may abstain because they look foreign.
+FALSE_ABSTAIN = 0.02
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 # What moves an image, and its boxes with it; and what changes its look (components/training/augmentation.py).

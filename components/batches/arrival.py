@@ -23,7 +23,7 @@ from components.datasets.importers.layout import is_hidden
 from components.datasets.index import DigestIndex
 from components.datasets.parallel import parallel_map, threads_for
 from components.errors import DataError, ObjectNotFound
-from components.imaging import EXTENSIONS
+from components.formats import EXTENSIONS
 from components.storage import ObjectInfo, ObjectStore, open_store
 
 MARKER, MANIFEST = "_COMPLETE", "batch.json"

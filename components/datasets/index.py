@@ -1,5 +1,6 @@
 """Digests of files that were read before, so that unchanged ones need not be read again."""
 
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Self
@@ -38,6 +39,9 @@ class DigestIndex:
         with database_errors(self._path):
             self._source = self._source_id(source_uri)
         self._waiting: list[tuple[int, str, str, bytes]] = []
+        self._ahead: Iterator[tuple[str, str, bytes]] = iter(())
+        self._next: tuple[str, str, bytes] | None = None
+        self._last: str | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -47,11 +51,16 @@ class DigestIndex:
             self._flush()
 
     def get(self, info: ObjectInfo) -> str | None:
-        """Give the digest of a file, if it was read in exactly this state."""
-        query = "SELECT sha256 FROM digests WHERE source = ? AND key = ? AND fingerprint = ?"
+        """Give the digest of a file, if it was read in exactly this state; quickest for keys that ascend."""
         with database_errors(self._path):
-            row = self._database.execute(query, (self._source, info.key, info.fingerprint)).fetchone()
-        return None if row is None else row[0].hex()
+            if self._last is None or info.key <= self._last:
+                self._seek(info.key)
+            self._last = info.key
+            while self._next is not None and self._next[0] < info.key:
+                self._next = next(self._ahead, None)
+        if self._next is None or self._next[:2] != (info.key, info.fingerprint):
+            return None
+        return self._next[2].hex()
 
     def put(self, info: ObjectInfo, sha256: str) -> None:
         """Remember the digest of a file in this state."""
@@ -59,6 +68,19 @@ class DigestIndex:
         if len(self._waiting) >= BATCH:
             with database_errors(self._path):
                 self._flush()
+
+    def _seek(self, key: str) -> None:
+        """Read on from a key, a page at a time, so that what is written meanwhile waits for no reader."""
+        self._ahead = self._rows(key)
+        self._next = next(self._ahead, None)
+
+    def _rows(self, key: str) -> Iterator[tuple[str, str, bytes]]:
+        query = "SELECT key, fingerprint, sha256 FROM digests WHERE source = ? AND key >= ? ORDER BY key LIMIT ?"
+        found = self._database.execute(query, (self._source, key, BATCH)).fetchall()
+        while found:
+            yield from found
+            # The zero byte is the least that can follow a key.
+            found = self._database.execute(query, (self._source, f"{found[-1][0]}\0", BATCH)).fetchall()
 
     def _flush(self) -> None:
         with self._database:

@@ -3,19 +3,20 @@
 import re
 from collections.abc import Collection
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
 from components.culture import ABNORMAL_MODEL, Modality
 from components.datasets.importers import find_images
-from components.datasets.quality import Finding
-from components.datasets.quality import validate as validate_version
-from components.datasets.splits import make_split
-from components.datasets.versions import DataRepository
+from components.datasets.unchanged import Seen, listing_digest
+from components.datasets.versions import DataRepository, Snapshot
 from components.events import Progress
 from components.settings import DataSettings, SplitSettings
 from components.storage import ObjectStore, open_store
+
+if TYPE_CHECKING:
+    from components.datasets.quality import Finding
 
 _REPORTED_FINDINGS = 50
 
@@ -40,23 +41,67 @@ def snapshot(
         DataError: if the source holds no images, none can be used, or naming what is wrong in its metadata.
         StorageError: if the source cannot be read or the store not be written.
     """
-    source = open_store(source_uri, must_exist=True)
-    store = open_store(store_uri)
-    store.check_writable()
-    images = find_images(source, modality=modality, unlabelled=settings.unlabelled)
     ref = settings.ref or lineage_name(source_uri)
-    progress = Progress("snapshot", images.total, "images")
-    repository = DataRepository(store, cache=home / "cache")
-    result = repository.snapshot(source, images, ref=ref, message=f"snapshot of {source.uri}", progress=progress)
+    source, store = open_store(source_uri, must_exist=True), open_store(store_uri)
+    store.check_writable()
+    taken = take(
+        source,
+        store,
+        home,
+        ref=ref,
+        message=f"snapshot of {source.uri}",
+        modality=modality,
+        unlabelled=settings.unlabelled,
+    )
     return {
-        "data_version": result.version,
+        "data_version": taken.snapshot.version,
         "ref": ref,
-        "images": result.images,
-        "new_images": result.new_images,
-        "changed": result.changed,
-        "layout": images.layout,
-        "left_out": images.left_out,
+        "images": taken.snapshot.images,
+        "new_images": taken.snapshot.new_images,
+        "changed": taken.snapshot.changed,
+        "layout": taken.layout,
+        "left_out": taken.left_out,
     }
+
+
+class Taken(NamedTuple):
+    """What was taken from a source, and what of it was left out, counted by reason."""
+
+    snapshot: Snapshot
+    layout: str
+    left_out: dict[str, int]
+
+
+def take(
+    source: ObjectStore,
+    store: ObjectStore,
+    home: Path,
+    *,
+    ref: str,
+    message: str,
+    modality: Modality | None = None,
+    unlabelled: bool = False,
+    layout: str | None = None,
+    extend: bool = False,
+) -> Taken:
+    """Make a data version of what a source holds; see ``DataRepository.snapshot`` and ``find_images``.
+
+    Where the source lists as it did when the ref's present version was made of it, nothing of it is read.
+    """
+    repository = DataRepository(store, cache=home / "cache")
+    options = (ref, modality, unlabelled, layout, extend)
+    with Seen(home / "cache", source, store, options) as seen:
+        listing, present = listing_digest(source), repository.present(ref)
+        if present is not None and (known := seen.recall(listing, present)) is not None:
+            count, name, left_out = known
+            Progress("snapshot", count, "images").advance(count)
+            return Taken(Snapshot(present, count, 0, 0, present, False, 0), name, left_out)
+        images = find_images(source, modality=modality, unlabelled=unlabelled, layout=layout)
+        progress = Progress("snapshot", images.total, "images")
+        made = repository.snapshot(source, images, ref=ref, message=message, extend=extend, progress=progress)
+        if images.listing.value == listing.value:
+            seen.remember(listing, made.version, (made.images, images.layout, images.left_out))
+    return Taken(made, images.layout, images.left_out)
 
 
 def validate(store_uri: str, data_version: str, settings: DataSettings, home: Path) -> dict[str, Any]:
@@ -78,6 +123,8 @@ def validate(store_uri: str, data_version: str, settings: DataSettings, home: Pa
         DataError: if no image can be used.
         IntegrityError: if the store has lost or altered an image.
     """
+    from components.datasets.quality import validate as validate_version
+
     store = open_store(store_uri, must_exist=True)
     repository = DataRepository(store, cache=home / "cache")
     total = sum(1 for _ in repository.records(data_version))
@@ -113,6 +160,8 @@ def split(
     Raises:
         DataError: if there are too few classes, or too few groups of a class.
     """
+    from components.datasets.splits import make_split
+
     repository = DataRepository(open_store(store_uri, must_exist=True))
     own = lineage if positive is None else f"{lineage}-{ABNORMAL_MODEL}"
     result = make_split(repository, data_version, own, settings, positive)
@@ -133,6 +182,6 @@ def lineage_name(source_uri: str) -> str:
     return re.sub(r"[^A-Za-z0-9._-]+", "-", last).strip("-._") or "images"
 
 
-def _write_findings(store: ObjectStore, data_version: str, findings: list[Finding]) -> None:
+def _write_findings(store: ObjectStore, data_version: str, findings: "list[Finding]") -> None:
     lines = [msgspec.json.encode(finding) + b"\n" for finding in findings]
     store.write(f"quarantine/{data_version}.jsonl", b"".join(lines))

@@ -173,6 +173,11 @@ class DataRepository:
         heads = ((name, self._refs.head(name)) for name in self._refs.names())
         return {name: head.version for name, head in heads if head is not None}
 
+    def present(self, ref: str) -> str | None:
+        """Give the version that a ref points to, None where there is no such ref."""
+        head = self._refs.head(ref)
+        return None if head is None else head.version
+
     def resolve(self, name: str) -> str:
         """Give the id of the version that is meant by a ref, an id, or the first digits of one.
 

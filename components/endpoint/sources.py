@@ -6,7 +6,7 @@ from pathlib import Path
 
 from components.endpoint.gallery import owner
 from components.errors import InputError
-from components.imaging import EXTENSIONS
+from components.formats import EXTENSIONS
 
 
 def expand(given: Iterable[str | Path]) -> list[Path]:

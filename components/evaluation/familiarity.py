@@ -11,7 +11,8 @@ from components.datasets.versions import DataRepository
 from components.evaluation.metrics import Figure, figure_with_interval
 from components.evaluation.remembered import remembered
 from components.evaluation.resampling import RESAMPLES, Floats, draws, group_index
-from components.novelty import FALSE_ABSTAIN, MOST_REFERENCES, Familiar, describe
+from components.novelty import MOST_REFERENCES, Familiar, describe
+from components.settings import FALSE_ABSTAIN
 
 # A change of what ``components.novelty.describe`` measures needs a new one.
 _METHOD = "2"

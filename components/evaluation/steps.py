@@ -30,7 +30,8 @@ from components.evaluation.pictures import known_image, sheet
 from components.evaluation.scored import Scored
 from components.evaluation.scoring import Network, images_of, labels, majority_class, scored
 from components.imaging import Preprocessing
-from components.novelty import FALSE_ABSTAIN, NOVELTY_FILE, Familiar
+from components.novelty import NOVELTY_FILE, Familiar
+from components.settings import FALSE_ABSTAIN
 from components.storage import open_store
 
 RETURNED = (

@@ -86,24 +86,25 @@ def _take(
     layout: str | None,
     unlabelled: bool,
 ) -> None:
-    from components.datasets.importers import find_images
-    from components.datasets.steps import lineage_name
-    from components.events import Progress
+    from components.datasets.steps import lineage_name, take
     from components.settings import load_settings
     from components.storage import open_store
 
     settings = load_settings(modality=modality)
-    origin = open_store(source, must_exist=True)
+    name = ref or lineage_name(source)
     with progress_shown():
-        images = find_images(
-            origin, modality=settings.modality if modality else None, unlabelled=unlabelled, layout=layout
+        taken = take(
+            open_store(source, must_exist=True),
+            open_store(settings.store_uri),
+            settings.home,
+            ref=name,
+            message=message,
+            modality=settings.modality if modality else None,
+            unlabelled=unlabelled,
+            layout=layout,
+            extend=extend,
         )
-        name = ref or lineage_name(source)
-        progress = Progress("reading", total=len(images), unit="images")
-        taken = _repository(settings).snapshot(
-            origin, images, ref=name, message=message, extend=extend, progress=progress
-        )
-    answer = {**taken._asdict(), "ref": name, "layout": images.layout, "left_out": images.left_out}
+    answer = {**taken.snapshot._asdict(), "ref": name, "layout": taken.layout, "left_out": taken.left_out}
     say(answer, as_json, lambda: _show_taken(answer))
 
 

@@ -8,7 +8,7 @@ from typing import Literal, TypeVar, get_args
 from components.culture import Modality, Task
 from components.datasets.folds import MOST_FOLDS
 from components.errors import SettingsError
-from components.imaging import Clumps, Equalisation
+from components.formats import Clumps, Equalisation
 from components.settings import Settings
 
 ALL = "all"

@@ -16,7 +16,7 @@ from components.datasets.importers.voc import PascalVoc
 from components.datasets.manifest import Box, ImageRecord, encode
 from components.datasets.source import SourceImage
 from components.errors import DataError, StorageError
-from components.imaging import EXTENSIONS
+from components.formats import EXTENSIONS
 from components.storage import ObjectInfo, ObjectStore
 
 # Tried in this order: what names labels explicitly comes before what is inferred from folders.
@@ -33,11 +33,12 @@ class SourceImages:
         layout: Name of the layout that the source has.
         total: Number of images.
         left_out: Images that are not imported, counted by reason.
+        listing: Digest of the listing that they were found in.
     """
 
-    def __init__(self, layout: str, database: sqlite3.Connection) -> None:
-        self.layout = layout
-        self._database = database
+    def __init__(self, layout: str, listing: Listing) -> None:
+        self.layout, self.listing = layout, listing.digest
+        self._database = database = listing.database
         self.total = int(database.execute("SELECT COUNT(*) FROM facts WHERE left_out IS NULL").fetchone()[0])
         reasons = "SELECT left_out, COUNT(*) FROM facts WHERE left_out IS NOT NULL GROUP BY 1 ORDER BY 1"
         self.left_out: dict[str, int] = dict(database.execute(reasons))
@@ -48,16 +49,21 @@ class SourceImages:
     def __len__(self) -> int:
         return self.total
 
+    @property
+    def _boxed(self) -> bool:
+        return self._database.execute("SELECT 1 FROM boxes LIMIT 1").fetchone() is not None
+
     def __iter__(self) -> Iterator[SourceImage]:
         query = (
             "SELECT key, size, fingerprint, fields FROM facts JOIN objects USING (key)"
             " WHERE left_out IS NULL ORDER BY key"
         )
+        boxed = self._boxed
         for key, size, fingerprint, fields in self._database.execute(query):
             known = msgspec.structs.asdict(_decoder.decode(fields))
             for name in ("path", "sha256", "size"):
                 del known[name]
-            if (boxes := self._boxes(key)) is not None:
+            if boxed and (boxes := self._boxes(key)) is not None:
                 known["boxes"] = boxes
             yield SourceImage(key, ObjectInfo(key, size, fingerprint), path=key, metadata=known)
 
@@ -107,7 +113,7 @@ def _find(source: ObjectStore, modality: Modality | None, unlabelled: bool, layo
     chosen = _choose(layout, source, listing)
     _store_facts(listing.database, chosen, chosen.facts(source, listing), modality, unlabelled)
     _store_boxes(listing.database, chosen.boxes(source, listing))
-    return SourceImages(chosen.name, listing.database)
+    return SourceImages(chosen.name, listing)
 
 
 def _choose(name: str | None, source: ObjectStore, listing: Listing) -> Layout:
@@ -124,14 +130,25 @@ def _store_facts(
     database: sqlite3.Connection, layout: Layout, facts: Iterator[Fact], modality: Modality | None, unlabelled: bool
 ) -> None:
     database.execute("CREATE TABLE facts (key TEXT PRIMARY KEY, origin TEXT, fields BLOB, left_out TEXT)")
-    for key, origin, given in facts:
-        fields = {"modality": modality, **given} if modality else given
-        template = ImageRecord(path=key, sha256="", size=0, **fields)
-        row = (key, origin, encode(template), _reason_to_leave_out(fields, modality, unlabelled))
-        inserted = database.execute("INSERT OR IGNORE INTO facts VALUES (?, ?, ?, ?)", row).rowcount
-        if not inserted and not layout.repeats:
-            (first,) = database.execute("SELECT origin FROM facts WHERE key = ?", (key,)).fetchone()
-            raise DataError(f"{origin} names '{key}' a second time, after {first}; remove one of them")
+    last = ("", "")
+
+    def rows() -> Iterator[tuple[str, str, bytes, str | None]]:
+        nonlocal last
+        for key, origin, given in facts:
+            fields = {"modality": modality, **given} if modality else given
+            template = ImageRecord(path=key, sha256="", size=0, **fields)
+            last = (key, origin)
+            yield key, origin, encode(template), _reason_to_leave_out(fields, modality, unlabelled)
+
+    insert = (
+        "INSERT OR IGNORE INTO facts VALUES (?, ?, ?, ?)" if layout.repeats else "INSERT INTO facts VALUES (?, ?, ?, ?)"
+    )
+    try:
+        database.executemany(insert, rows())
+    except sqlite3.IntegrityError as error:
+        key, origin = last
+        (first,) = database.execute("SELECT origin FROM facts WHERE key = ?", (key,)).fetchone()
+        raise DataError(f"{origin} names '{key}' a second time, after {first}; remove one of them") from error
     _check_presence(database, "facts")
 
 

@@ -4,11 +4,11 @@ import posixpath
 import sqlite3
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from pathlib import PurePosixPath
 from typing import Any, ClassVar, NamedTuple
 
 from components.datasets.manifest import Box
-from components.imaging import EXTENSIONS
+from components.datasets.unchanged import ListingDigest
+from components.formats import EXTENSIONS
 from components.storage import ObjectInfo, ObjectStore
 
 
@@ -41,9 +41,15 @@ class Listing:
             "CREATE TABLE objects (key TEXT PRIMARY KEY, size INTEGER, fingerprint TEXT, folder TEXT, stem TEXT,"
             " suffix TEXT, is_image INTEGER) WITHOUT ROWID"
         )
-        rows = (_row(info) for info in source.list() if not is_hidden(info.key))
+        self.digest = ListingDigest(source)
+        rows = (_row(info) for info in self._listed(source) if not is_hidden(info.key))
         self.database.executemany("INSERT INTO objects VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
         self.database.execute("CREATE INDEX by_place ON objects (folder, stem)")
+
+    def _listed(self, source: ObjectStore) -> Iterator[ObjectInfo]:
+        for info in source.list():
+            self.digest.add(info)
+            yield info
 
     @property
     def images(self) -> int:
@@ -109,4 +115,4 @@ def _row(info: ObjectInfo) -> tuple[str, int, str, str, str, str, bool]:
 
 def is_hidden(key: str) -> bool:
     """Tell whether a file belongs to a system and not to a person."""
-    return any(part.startswith(".") or part == "__MACOSX" for part in PurePosixPath(key).parts)
+    return "/." in f"/{key}" or "/__MACOSX/" in f"/{key}/"

@@ -51,9 +51,9 @@ from components.evaluation.familiarity import Familiarity, familiarise
 from components.evaluation.inputs import TRAINING_FILE, Weights, take_weights
 from components.evaluation.scoring import images_of
 from components.imaging import Preprocessing
-from components.novelty import FALSE_ABSTAIN, NOVELTY_FILE, Familiar
+from components.novelty import NOVELTY_FILE, Familiar
 from components.provenance import code_version, environment
-from components.settings import DetectionSettings
+from components.settings import FALSE_ABSTAIN, DetectionSettings
 from components.storage import open_store
 
 RETURNED = (
