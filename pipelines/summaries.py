@@ -7,9 +7,9 @@ Result = Mapping[str, Any]
 
 
 def summary(event: Mapping[str, Any]) -> str:
-    """Say what came of a step, from the event that ended it."""
+    """Say what came of a step, from the event that ended it; that of a step far away may be without a result."""
     say = _SUMMARIES.get(event["step"])
-    return say(event["result"]) if say else ""
+    return say(event["result"]) if say and event["result"] else ""
 
 
 def _validated(result: Result) -> str:

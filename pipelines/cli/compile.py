@@ -10,15 +10,17 @@ from pipelines.cli.run import parse_assignments
 
 PIPELINES = ("train", "retrain", "study")
 
-
-@click.command("compile")
-@click.argument("pipeline", type=click.Choice(PIPELINES), default="train")
-@click.option("--output", type=click.Path(path_type=Path), help="Default: the pipeline's name with .yaml.")
-@click.option(
+digests_option = click.option(
     "--image-digests",
     type=click.Path(path_type=Path),
     help='JSON file of references by digest: {"train": "registry/train@sha256:...", "control": "..."}.',
 )
+
+
+@click.command("compile")
+@click.argument("pipeline", type=click.Choice(PIPELINES), default="train")
+@click.option("--output", type=click.Path(path_type=Path), help="Default: the pipeline's name with .yaml.")
+@digests_option
 @click.option(
     "--set", "assignments", multiple=True, metavar="NAME=VALUE", help="Any setting, e.g. cluster.train.gpus=1."
 )
@@ -45,7 +47,7 @@ def compile_(
 
     settings = load_settings(**parse_assignments(assignments))
     path = output or Path(f"{pipeline}.yaml")
-    images = compile_pipeline(pipeline, path, settings.cluster, _digests(image_digests))
+    images = compile_pipeline(pipeline, path, settings.cluster, digests(image_digests))
     warnings = [
         f"image '{image}' is named by a tag, which may be moved: a run would then take from the cache what other code "
         "made; give --image-digests"
@@ -58,7 +60,7 @@ def compile_(
     say(answer, as_json, lambda: click.echo(f"wrote {path}"))
 
 
-def _digests(path: Path | None) -> dict[str, str]:
+def digests(path: Path | None) -> dict[str, str]:
     """Read ``--image-digests``."""
     from components.errors import InputError
 

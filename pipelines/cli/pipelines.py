@@ -3,6 +3,8 @@
 import click
 
 from pipelines.cli.compile import compile_
+from pipelines.cli.schedule import schedule
+from pipelines.cli.submit import cancel, submit
 
 
 @click.group()
@@ -10,4 +12,5 @@ def pipelines() -> None:
     """The pipelines for Kubeflow."""
 
 
-pipelines.add_command(compile_)
+for command in (compile_, submit, cancel, schedule):
+    pipelines.add_command(command)

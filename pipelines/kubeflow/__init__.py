@@ -1,0 +1,1 @@
+"""Kubeflow Pipelines, asked through its REST API: uploading, running, following, scheduling."""
