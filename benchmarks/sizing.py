@@ -142,7 +142,7 @@ def main() -> None:
     parser.add_argument("--fits", type=float, default=3.0, help="the search counted in fits, and the fit (%(default)s)")
     parser.add_argument("--gpu-rate", type=float, default=1500.0, help="images a second of one GPU (%(default)s)")
     parser.add_argument("--gpus", type=int, default=8, help="that share the training (%(default)s)")
-    parser.add_argument("--gpu-price", type=float, default=1.0, help="dollars an hour of one GPU (%(default)s)")
+    parser.add_argument("--gpu-price", type=float, default=3.0, help="dollars an hour of one GPU (%(default)s)")
     parser.add_argument("--storage-price", type=float, default=0.023, help="dollars a GB and month (%(default)s)")
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
