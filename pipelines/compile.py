@@ -32,12 +32,14 @@ def compile_pipeline(
 
     from pipelines.cluster.ending import with_end
     from pipelines.cluster.equipment import equip, images_of, put_images
+    from pipelines.cluster.labels import relabel
 
     if output.suffix not in {".yaml", ".yml"}:
         raise InputError(f"--output '{output}' must end in .yaml or .yml")
     how = cluster or ClusterSettings()
     made = with_end(_pipeline(name), how)
     spec, platform = made.pipeline_spec, made.platform_spec
+    relabel(spec)
     equip(spec, platform, how)
     given = images or {}
     put_images(spec, {TRAIN: given.get("train", TRAIN), CONTROL: given.get("control", CONTROL)})
@@ -63,4 +65,8 @@ def _pipeline(name: str) -> Any:
         from pipelines.retrain import retrain_pipeline
 
         return retrain_pipeline
+    if name == "study":
+        from pipelines.study.definition import study_pipeline
+
+        return study_pipeline
     raise InputError(f"'{name}' is not a pipeline; take one of {', '.join(PIPELINES)}")

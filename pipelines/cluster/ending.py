@@ -26,7 +26,7 @@ def with_end(pipeline: Any, cluster: ClusterSettings) -> Any:
 
     def steps(*channels: Any) -> None:
         given = dict(zip(own, channels, strict=False))  # what follows is used by name, in the compiled pipeline
-        told = {name: given[name] for name in _TOLD if "owner" in given}
+        told = {name: given[name] for name in _TOLD} if "owner" in given else {}
         ended = end(**told)
         ended.set_caching_options(False)
         with dsl.ExitHandler(ended):

@@ -26,6 +26,9 @@ def equip(spec: Any, platform: Any, cluster: ClusterSettings) -> None:
         pods[label].update(json_format.MessageToDict(pod(kind_of(label), cluster)))
     for task in _steps(spec):
         _retry(task.retry_policy, cluster)
+    for task in _tasks(spec):
+        if task.HasField("parameter_iterator"):
+            task.iterator_policy.parallelism_limit = cluster.parallel
 
 
 def put_images(spec: Any, images: dict[str, str]) -> None:
@@ -51,9 +54,16 @@ def _containers(spec: Any) -> Iterator[tuple[str, Any]]:
 
 def _steps(spec: Any) -> Iterator[Any]:
     """Give every task that is a step, not a nested pipeline."""
-    nested = {name for name, component in spec.components.items() if component.HasField("dag")}
-    for dag in (spec.root.dag, *(spec.components[name].dag for name in nested)):
-        yield from (task for task in dag.tasks.values() if task.component_ref.name not in nested)
+    for task in _tasks(spec):
+        if not spec.components[task.component_ref.name].HasField("dag"):
+            yield task
+
+
+def _tasks(spec: Any) -> Iterator[Any]:
+    """Give every task."""
+    dags = [component.dag for component in spec.components.values() if component.HasField("dag")]
+    for dag in (spec.root.dag, *dags):
+        yield from dag.tasks.values()
 
 
 def _ask(resources: Any, named: dict[str, str]) -> None:

@@ -5,6 +5,7 @@ import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,31 @@ from pipelines.study.plan import Plan, Unit, make_plan
 from pipelines.study.pool import Pool
 from pipelines.study.results import FoldResult, read_result
 from pipelines.study.tables import Contrast, Row, contrasts, judge, make_row
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A study before its folds are made.
+
+    Attributes:
+        jobs: One a fold, in the order of the plan.
+    """
+
+    options: StudyOptions
+    gathered: Gathered
+    repository: DataRepository
+    plan: Plan
+    jobs: list[Job]
+
+    @property
+    def cache(self) -> Path:
+        """Where decoded images are kept."""
+        return self.options.settings.home / "cache"
+
+    def found(self) -> dict[str, FoldResult]:
+        """Give the results that are there, by key."""
+        read = {job.unit.key: read_result(job.result_path, job.unit.key) for job in self.jobs}
+        return {key: result for key, result in read.items() if result is not None}
 
 
 class Study(msgspec.Struct, frozen=True, kw_only=True):
@@ -75,21 +101,46 @@ def run_study(options: StudyOptions) -> Study:
     """
     started = time.perf_counter()
     with _alone(options.out):
-        _check(options)
         with progress_shown():
-            gathered = gather(options.sources, options.settings)
-        repository = DataRepository(open_store(options.settings.store_uri), cache=options.settings.home / "cache")
-        records = records_of(repository, gathered.versions, options.stray_modality)
-        plan = make_plan(options, records)
-        jobs = [_job(options, gathered, unit) for unit in plan.units]
-        found = {job.unit.key: result for job in jobs if (result := read_result(job.result_path, job.unit.key))}
-        waiting = [job for job in jobs if job.unit.key not in found]
+            prepared = prepare(options)
+        found = prepared.found()
+        waiting = [job for job in prepared.jobs if job.unit.key not in found]
         with progress_shown():
-            _decode(repository, plan, waiting, options.settings.home / "cache")
-            without = baseline.rows(repository, plan, options.settings.home / "cache")
-        failures = _make(options, plan, waiting, found)
-        rows = [*_rows(plan, jobs), *without]
-        return _study(options, gathered, plan, jobs, judge(rows), failures, len(found), started)
+            _decode(prepared.repository, prepared.plan, waiting, prepared.cache)
+        failures = _make(options, prepared.plan, waiting, found)
+        with progress_shown():
+            return assemble(prepared, failures, len(found), started)
+
+
+def prepare(options: StudyOptions, gathered: Gathered | None = None) -> Prepared:
+    """Read what a study is of and plan its folds.
+
+    Args:
+        options: What to do.
+        gathered: Its data versions, where they have been made before.
+
+    Raises:
+        InputError: if the images or the settings cannot be used.
+    """
+    _check(options)
+    held = gathered or gather(options.sources, options.settings)
+    repository = DataRepository(open_store(options.settings.store_uri), cache=options.settings.home / "cache")
+    plan = make_plan(options, records_of(repository, held.versions, options.stray_modality))
+    return Prepared(options, held, repository, plan, [_job(options, held, unit) for unit in plan.units])
+
+
+def assemble(prepared: Prepared, failures: Mapping[str, str], found: int, started: float) -> Study:
+    """Put the tables together, once every fold has its result or failed.
+
+    Args:
+        prepared: The study, whose results are in its folder.
+        failures: Why folds have none, by key.
+        found: How many were there before.
+        started: When the study began, as ``time.perf_counter`` has it.
+    """
+    without = baseline.rows(prepared.repository, prepared.plan, prepared.cache)
+    rows = judge([*_rows(prepared.jobs), *without])
+    return _study(prepared.options, prepared.gathered, prepared.plan, prepared.jobs, rows, failures, found, started)
 
 
 @contextmanager
@@ -191,7 +242,7 @@ def _devices() -> list[str]:
     return given.split(",")[:count] if given else [str(number) for number in range(count)]
 
 
-def _rows(plan: Plan, jobs: Sequence[Job]) -> list[Row]:
+def _rows(jobs: Sequence[Job]) -> list[Row]:
     folds: dict[Any, dict[str, Any]] = {}
     for job in jobs:
         result = read_result(job.result_path, job.unit.key)
