@@ -36,7 +36,7 @@ def relabel(spec: Any) -> None:
 
 
 def _name(spec: Any, dag: Any, names: dict[str, str], taken: Counter[str]) -> None:
-    """Name the components of a pipeline's tasks, and of the pipelines nested in it, in the order of the tasks' names."""
+    """Name the components of a pipeline's tasks, and of the pipelines nested in it, by order of the tasks' names."""
     for task, described in sorted(dag.tasks.items()):
         old = described.component_ref.name
         if old in names:
