@@ -1,9 +1,11 @@
 """The API server of a Kubernetes cluster, as a step or a person at a terminal may use it."""
 
 import json
+import os
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from kubernetes import client, config
@@ -17,6 +19,7 @@ from components.patience import patience
 _TIMEOUT = (5, 30)  # seconds to connect, and to wait for an answer
 _AWAY = frozenset({408, 429, 500, 502, 503, 504})
 _LOG_BYTES = 1 << 20
+_OWN_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
 Manifest = dict[str, Any]
 T = TypeVar("T")
@@ -130,13 +133,22 @@ def connect() -> ApiClient:
         try:
             config.load_incluster_config(client_configuration=configuration)
         except ConfigException:
-            config.load_kube_config(client_configuration=configuration)
+            # Named, as the library reads the variable once, when it is imported.
+            config.load_kube_config(os.environ.get("KUBECONFIG") or None, client_configuration=configuration)
     except ConfigException as error:
         raise ClusterUnavailable(
             f"no cluster: this is no pod, and there is no kubeconfig ({error}); set KUBECONFIG"
         ) from error
     configuration.retries = False  # this module waits itself
     return ApiClient(configuration)
+
+
+def own_namespace() -> str:
+    """Name the namespace of the pod that this process is in; empty elsewhere."""
+    try:
+        return _OWN_NAMESPACE.read_text(encoding="utf-8").strip()
+    except OSError:
+        return ""
 
 
 def _unknown_page(error: ApiException) -> bool:

@@ -2,8 +2,8 @@
 
 A step runs in a process of its own, whose standard output kfp owns. So that a person at a terminal
 still sees progress, and the command line the real error and figures, each step appends JSON lines to
-the file named by ``MSCFLOW_EVENTS``. Without that variable (on a cluster) the same news goes to
-standard error as plain lines.
+the file named by ``MSCFLOW_EVENTS``, where ``-`` is standard error. Without that variable (on a cluster)
+the same news goes to standard error as plain lines.
 """
 
 import json
@@ -22,6 +22,7 @@ from components.failure import Failure, leave_word
 from components.lifeline import end_with_runner
 
 EVENTS_VARIABLE = "MSCFLOW_EVENTS"
+STANDARD_ERROR = "-"
 
 Observer = Callable[[dict[str, Any]], None]
 _observers: list[Observer] = []
@@ -48,6 +49,9 @@ def emit(event: str, **fields: Any) -> None:
         sys.stderr.write(f"[{event}] {text}\n")
         return
     line = json.dumps({"event": event, "time": time.time(), **fields}, default=str) + "\n"
+    if path == STANDARD_ERROR:
+        sys.stderr.write(line)
+        return
     try:
         # One write of one line to a file opened for appending does not interleave with others.
         with Path(path).open("a", encoding="utf-8") as file:

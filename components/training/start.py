@@ -63,6 +63,8 @@ def train_from(
     results = {start: run(job, launching) for start, job in jobs.items()}
     better = min(results, key=lambda start: _cost(results[start]))
     _keep(output, jobs, better)
+    for done in jobs.values():
+        _forget(done, launching)
     costs = {start: round(_cost(result), 6) for start, result in results.items()}
     return {**results[better], "start": better, "starts": costs, "note": note}
 
@@ -97,7 +99,7 @@ def _cost(result: dict[str, Any]) -> float:
 def _keep(output: Path, jobs: "dict[Start, Job]", better: Start) -> None:
     """Put the better fit's files in place; of the other, its record stays."""
     from components.bundle import MODEL_FILE, WEIGHTS_FILE
-    from components.training.worker import RECORD_FILE, forget
+    from components.training.worker import RECORD_FILE
 
     for start, job in jobs.items():
         if start != better:
@@ -107,4 +109,11 @@ def _keep(output: Path, jobs: "dict[Start, Job]", better: Start) -> None:
             (job.output / name).replace(output / name)
     for job in jobs.values():
         shutil.rmtree(job.output)
-        forget(job)
+
+
+def _forget(job: "Job", launching: Launching) -> None:
+    if launching.launcher == "trainjob":
+        from components.training.launch import forget
+    else:
+        from components.training.worker import forget
+    forget(job)

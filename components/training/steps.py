@@ -74,7 +74,11 @@ def run(job: "Job", launching: Launching = Launching()) -> dict[str, Any]:  # no
     from components.training.job import write_job
     from components.training.worker import RECORD_FILE, work
 
-    if job.settings.processes == 1:
+    if launching.launcher == "trainjob":
+        from components.training.launch import launch
+
+        launch(job, launching)
+    elif job.settings.processes == 1:
         work(job)
     else:
         path = job.output / JOB_FILE
