@@ -3,6 +3,7 @@
 from typing import Any
 
 from components.culture import ABNORMAL_MODEL, Task
+from components.images import TRAIN
 from components.rollout import Rolling, RolloutSettings
 from components.settings import Settings
 from components.trainer import Launching, TrainerSettings
@@ -68,4 +69,5 @@ def _launching(settings: Settings) -> dict[str, Any]:
     if settings.trainer.launcher == "local":
         return {"launcher": "local"}
     shared = settings.cluster.model_dump(include=set(Launching.model_fields) - set(TrainerSettings.model_fields))
-    return Launching(**settings.trainer.model_dump(), **shared).model_dump(mode="json")
+    given = settings.trainer.model_dump() | {"image": settings.trainer.image or TRAIN}
+    return Launching(**given, **shared).model_dump(mode="json")
