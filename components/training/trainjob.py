@@ -15,7 +15,6 @@ from components.images import TRAIN
 from components.patience import RUN_VARIABLE
 from components.trainer import Launching
 from components.training.torchrun import REJOINING
-from components.training.torchrun import REJOINING
 
 VERSION, PLURAL, NODE = "trainer.kubeflow.org/v1alpha1", "trainjobs", "node"
 MANAGER, MADE_BY = "app.kubernetes.io/managed-by", "mscflow"
@@ -98,8 +97,6 @@ def _torchrun(training_id: str, processes: int) -> list[str]:
 
 def _environment(launching: Launching) -> list[Manifest]:
     plain = {"HOME": "/tmp", "MSCFLOW_HOME": "/tmp/mscflow", EVENTS_VARIABLE: STANDARD_ERROR, "GOMP_SPINCOUNT": "1000"}  # noqa: S108
-    if launching.workers > 1:
-        plain |= REJOINING
     plain |= REJOINING
     if run := os.environ.get(RUN_VARIABLE):
         plain[RUN_VARIABLE] = run

@@ -102,7 +102,8 @@ def test_it_is_made_as_the_settings_say_with_secrets_by_reference_alone(crd_serv
     (of_nodes,) = patch["trainingRuntimeSpec"]["template"]["spec"]["replicatedJobs"]
     pod = of_nodes["template"]["spec"]["template"]["spec"]
     assert pod["nodeSelector"] == {"pool": "gpu"}
-    assert {each["mountPath"] for each in pod["containers"][0]["volumeMounts"]} == {"/tmp", "/dev/shm"}
+    mounted = {each["mountPath"] for each in pod["containers"][0]["volumeMounts"]}
+    assert mounted == {"/tmp", "/dev/shm"}  # noqa: S108
     secret = {each["name"]: each["valueFrom"] for each in trainer["env"] if "secretKeyRef" in each.get("valueFrom", {})}
     assert secret["AWS_SECRET_ACCESS_KEY"]["secretKeyRef"]["name"] == "mscflow-s3"
     assert not any("value" in each for each in trainer["env"] if each["name"] in secret)
@@ -215,7 +216,7 @@ def test_a_cancelled_step_takes_its_trainjob_away(crd_server, namespace, job, tm
     write_job(job.model_copy(update={"settings": settings}), tmp_path / "job.json")
     (tmp_path / "launching.json").write_text(launching(namespace).model_dump_json())
     with Conductor(crd_server, namespace, [wait]) as conductor:
-        step = subprocess.Popen([sys.executable, __file__, tmp_path], env={**os.environ, "PYTHONPATH": os.getcwd()})
+        step = subprocess.Popen([sys.executable, __file__, tmp_path], env={**os.environ, "PYTHONPATH": str(Path.cwd())})
         until(lambda: conductor.seen or step.poll() is not None)
         step.send_signal(signal.SIGTERM)
         assert step.wait(timeout=60) == 128 + signal.SIGTERM
