@@ -88,7 +88,13 @@ def load(given: dict[str, Any], assignments: tuple[str, ...], **more: Any) -> "S
 )
 @click.option("--modality", help="single_stack (default) or multi_stack.")
 @click.option("--ref", help="Lineage that the images belong to; default: the folder's name.")
-@click.option("--backend", type=click.Choice(["local"]), default="local", show_default=True)
+@click.option(
+    "--backend",
+    type=click.Choice(["local", "kubeflow"]),
+    default="local",
+    show_default=True,
+    help="This machine, or the Kubeflow Pipelines at kubeflow.url, as `mscflow pipelines submit` does.",
+)
 @settings_options
 @json_option
 def run(
@@ -113,10 +119,17 @@ def run(
       mscflow run --data s3://cultures/2026 --backbone resnet50 --set training.epochs=50
       mscflow run --data photos/ --json | jq .metrics
       mscflow run --task abnormal_cells --data annotated/ --positive "Dead Cell"
+      mscflow run --backend kubeflow --data s3://cultures/2026 --set kubeflow.url=https://kubeflow.example.org/pipeline
     """
     detection = {"positive": positive or None}
     settings = load(given, assignments, modality=modality, data={"ref": ref}, detection=detection)
-    _run(settings, source, as_json)
+    if backend == "kubeflow":
+        from pipelines.cli.submit import run_there
+        from pipelines.kubeflow.submission import train_run
+
+        run_there("train", settings, train_run(settings, source), as_json)
+    else:
+        _run(settings, source, as_json)
 
 
 @click.command()

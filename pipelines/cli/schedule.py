@@ -57,7 +57,7 @@ def create(watched: str, every: str | None, cron: str | None, name: str | None, 
     called = name or f"retrain-{arguments['lineage']}"
     arguments["owner"] = f"schedule {called}"
     with Connection(settings.kubeflow) as connection:
-        made = package("retrain", settings, given)
+        made = package("retrain", settings, given["compiled"], given["image_digests"])
         made.check(arguments)
         place = open_place(connection, settings)
         version = upload(connection, place, made)

@@ -48,6 +48,13 @@ if TYPE_CHECKING:
 @click.option("--positive", help="Labels of boxes that are abnormal cells, with commas between them.")
 @click.option("--processes", type=int, help="Folds made at a time; default: one a GPU, or else one a core.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder of the study; default: studies/NAME in the home.")
+@click.option(
+    "--backend",
+    type=click.Choice(["local", "kubeflow"]),
+    default="local",
+    show_default=True,
+    help="This machine, or the Kubeflow Pipelines at kubeflow.url; --out and --processes are of this machine.",
+)
 @click.option("--preset", help="How much work: quick (default), standard or paper.")
 @click.option("--weights", help="'auto', 'none', 'torchvision' or a local weights file.")
 @click.option("--set", "assignments", multiple=True, metavar="NAME=VALUE", help="Any setting, e.g. training.epochs=5.")
@@ -67,6 +74,12 @@ def study(assignments: tuple[str, ...], as_json: bool, **given: Any) -> None:
     from components.errors import TrainingError
 
     options = _options(given, assignments)
+    if given["backend"] == "kubeflow":
+        from pipelines.cli.submit import run_there
+        from pipelines.kubeflow.submission import study_run
+
+        run_there("study", options.settings, study_run(options), as_json)
+        return
     from pipelines.study.report import write_all
     from pipelines.study.run import run_study
 

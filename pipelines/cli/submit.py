@@ -13,6 +13,7 @@ from pipelines.cli.run import load, settings_options
 
 if TYPE_CHECKING:
     from components.settings import Settings
+    from pipelines.kubeflow.connection import Connection
     from pipelines.kubeflow.package import Package
     from pipelines.kubeflow.submission import Submitted
 
@@ -48,7 +49,7 @@ def submit(
       mscflow pipelines submit --run 6f2e0b1c-9d1e-4f0a-8c57-0e4b8f1d2a33
     """
     from pipelines.kubeflow.connection import Connection
-    from pipelines.kubeflow.submission import find, judge
+    from pipelines.kubeflow.submission import find
 
     settings = _settings(given)
     with Connection(settings.kubeflow) as connection:
@@ -56,11 +57,30 @@ def submit(
             submitted = _start(connection, settings, pipeline, given)
         else:
             submitted = find(connection, settings, run_id)
-        tell_started(submitted)
-        if detach:
-            say({"run": submitted.run_id, "name": submitted.name, "link": submitted.link}, as_json, lambda: None)
+        if not detach:
+            _see_through(connection, settings, submitted, cancel=cancel_on_interrupt, as_json=as_json)
             return
-        ended = follow_run(connection, submitted, cancel_on_interrupt, as_json)
+    tell_started(submitted)
+    say({"run": submitted.run_id, "name": submitted.name, "link": submitted.link}, as_json, lambda: None)
+
+
+def run_there(pipeline: str, settings: "Settings", arguments: dict[str, Any], as_json: bool) -> None:
+    """Run a pipeline on Kubeflow Pipelines to its end, as ``submit`` does."""
+    from pipelines.kubeflow.connection import Connection
+    from pipelines.kubeflow.submission import submit
+
+    with Connection(settings.kubeflow) as connection:
+        submitted = submit(connection, settings, package(pipeline, settings), arguments)
+        _see_through(connection, settings, submitted, cancel=False, as_json=as_json)
+
+
+def _see_through(
+    connection: "Connection", settings: "Settings", submitted: "Submitted", *, cancel: bool, as_json: bool
+) -> None:
+    from pipelines.kubeflow.submission import judge
+
+    tell_started(submitted)
+    ended = follow_run(connection, submitted, cancel, as_json)
     judge(submitted, ended, approval=settings.gate.policy == "approval")
 
 
@@ -88,7 +108,7 @@ def _settings(given: dict[str, Any]) -> "Settings":
     return load(given, assignments, modality=modality, data={"ref": ref}, kubeflow=api_of(given))
 
 
-def _start(connection: Any, settings: "Settings", pipeline: str, given: dict[str, Any]) -> "Submitted":
+def _start(connection: "Connection", settings: "Settings", pipeline: str, given: dict[str, Any]) -> "Submitted":
     from pipelines.kubeflow.submission import retrain_run, submit, train_run
 
     source, batch, watched = (given[name] or "" for name in ("source", "batch", "watched"))
@@ -102,17 +122,19 @@ def _start(connection: Any, settings: "Settings", pipeline: str, given: dict[str
         from pipelines.watch import new_owner
 
         arguments = retrain_run(settings, watched, batch, new_owner())
-    return submit(connection, settings, package(pipeline, settings, given), arguments)
+    made = package(pipeline, settings, given["compiled"], given["image_digests"])
+    return submit(connection, settings, made, arguments)
 
 
-def package(pipeline: str, settings: "Settings", given: dict[str, Any]) -> "Package":
-    """Take the compiled pipeline from --file, or compile it now."""
+def package(
+    pipeline: str, settings: "Settings", compiled: Path | None = None, image_digests: Path | None = None
+) -> "Package":
+    """Take the compiled pipeline from a file, or compile it now."""
     from pipelines.compile import is_mutable
     from pipelines.kubeflow.package import Package
     from pipelines.kubeflow.submission import package_of
 
-    compiled = given["compiled"]
-    made = Package.read(compiled) if compiled else package_of(pipeline, settings, digests(given["image_digests"]))
+    made = Package.read(compiled) if compiled else package_of(pipeline, settings, digests(image_digests))
     if made.name != pipeline:
         raise InputError(f"--file '{compiled}' is the pipeline '{made.name}', not '{pipeline}'")
     for image in filter(is_mutable, made.images):

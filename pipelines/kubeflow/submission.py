@@ -3,7 +3,7 @@
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from components.errors import GateRefused, InputError
 from components.settings import Settings
@@ -13,6 +13,9 @@ from pipelines.kubeflow.following import Ended, RunFailed
 from pipelines.kubeflow.package import Package, steps_of
 from pipelines.kubeflow.place import Place, open_place, upload
 from pipelines.kubeflow.running import link, look, new_name, runtime, start
+
+if TYPE_CHECKING:
+    from pipelines.study.options import StudyOptions
 
 
 class Submitted(NamedTuple):
@@ -47,8 +50,8 @@ def train_run(settings: Settings, source: str) -> dict[str, Any]:
     Raises:
         InputError: if it could not reach what they name.
     """
-    check_reach(settings, "--data", source)
-    return pipeline_arguments(settings, source)
+    _check_reach({"--data": source, "store": settings.store_uri})
+    return pipeline_arguments(_on_cluster(settings), source)
 
 
 def retrain_run(settings: Settings, watched: str, batch: str, owner: str) -> dict[str, Any]:
@@ -60,23 +63,34 @@ def retrain_run(settings: Settings, watched: str, batch: str, owner: str) -> dic
     """
     from pipelines.watch import lineage_of
 
-    check_reach(settings, "--batch" if batch else "the watched place", batch or watched)
+    _check_reach({"the place of batches": batch or watched, "store": settings.store_uri})
+    return retrain_arguments(_on_cluster(settings), watched, batch, lineage_of(settings), owner)
+
+
+def study_run(options: "StudyOptions") -> dict[str, Any]:
+    """Give the arguments of a run of ``study`` on a cluster; raises what ``train_run`` does."""
+    from pipelines.study.arguments import study_arguments
+
+    for source in options.sources:
+        if Path(source).exists():  # what is no folder here may be the name of a data version, which lies in the store
+            _check_reach({"--data": source})
+    _check_reach({"store": options.settings.store_uri})
+    return study_arguments(options)
+
+
+def _on_cluster(settings: Settings) -> Settings:
+    """Change what is meant for one machine."""
     # Nobody renews the lease of a run on a cluster: it lasts as long as such a run may.
-    lasting = settings.model_copy(update={"watch": settings.watch.model_copy(update={"lease": settings.cluster.lease})})
-    return retrain_arguments(lasting, watched, batch, lineage_of(settings), owner)
+    watch = settings.watch.model_copy(update={"lease": settings.cluster.lease})
+    # An endpoint in a step's pod would end with the step.
+    rollout = settings.rollout.model_copy(update={"target": "kserve"})
+    return settings.model_copy(update={"watch": watch, "rollout": rollout})
 
 
-def check_reach(settings: Settings, what: str, uri: str) -> None:
-    """Check that steps on a cluster can reach what they are told to read and write.
-
-    Raises:
-        InputError: naming what lies on this machine.
-    """
-    for name, place in ((what, uri), ("store", settings.store_uri)):
-        if not place.startswith("s3://"):
-            raise InputError(
-                f"{name} '{place}' is on this machine, which a cluster cannot read; give s3://bucket/prefix"
-            )
+def _check_reach(places: Mapping[str, str]) -> None:
+    for name, uri in places.items():
+        if not uri.startswith("s3://"):
+            raise InputError(f"{name} '{uri}' is on this machine, which a cluster cannot read; give s3://bucket/prefix")
 
 
 def submit(connection: Connection, settings: Settings, package: Package, arguments: dict[str, Any]) -> Submitted:
