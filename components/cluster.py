@@ -35,7 +35,7 @@ class ClusterSettings(Section):
     namespace: Name = Field("mscflow", description="of the runs")
     service_account: Name = Field("mscflow-pipeline", description="of the steps' pods")
     config_map: Name = Field("mscflow", description="that names the store and the tracking server")
-    storage_secret: Name = Field("mscflow-s3", description="with the credentials of the object store")
+    storage_secret: Name = Field("mscflow-s3", description="with the object store's credentials; it may be absent")
     tracking_secret: Name = Field("mscflow-mlflow", description="with those of the tracking server; it may be absent")
     control: StepSettings = StepSettings()
     search: LearningSettings = LearningSettings()

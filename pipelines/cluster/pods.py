@@ -22,12 +22,10 @@ def pod(kind: Kind, cluster: ClusterSettings) -> Any:
 
     config = pb.KubernetesExecutorConfig()
     for keys, optional in ((PLACES, False), (STORAGE, True)):
-        _add(config.config_map_as_env.add(), "config_map", cluster.config_map, keys, optional)
-    for secret, keys, optional in (
-        (cluster.storage_secret, STORAGE_LOGIN, False),
-        (cluster.tracking_secret, TRACKING_LOGIN, True),
-    ):
-        _add(config.secret_as_env.add(), "secret", secret, keys, optional)
+        _add(config.config_map_as_env.add(), "config_map", cluster.config_map, keys, optional=optional)
+    # A cloud's workload identity, and a tracking server behind a network policy, need neither.
+    for secret, keys in ((cluster.storage_secret, STORAGE_LOGIN), (cluster.tracking_secret, TRACKING_LOGIN)):
+        _add(config.secret_as_env.add(), "secret", secret, keys, optional=True)
     config.field_path_as_env.add(name=RUN_VARIABLE, field_path=RUN_LABEL)
     config.empty_dir_mounts.add(volume_name="temporary", mount_path="/tmp", size_limit=cluster.temporary)  # noqa: S108
     if kind.learns:
@@ -42,7 +40,7 @@ def pod(kind: Kind, cluster: ClusterSettings) -> Any:
     return config
 
 
-def _add(entry: Any, what: str, name: str, keys: tuple[str, ...], optional: bool) -> None:
+def _add(entry: Any, what: str, name: str, keys: tuple[str, ...], *, optional: bool) -> None:
     setattr(entry, f"{what}_name", name)  # for KFP older than the parameter beside it
     getattr(entry, f"{what}_name_parameter").runtime_value.constant.string_value = name
     entry.optional = optional

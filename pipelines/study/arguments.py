@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, get_args
 
 from components.culture import Modality, Task
-from components.imaging import Clumps, Equalisation
+from components.formats import Clumps, Equalisation
 from components.settings import Settings, load_settings
 from pipelines.study.options import Protocol, StudyOptions
 

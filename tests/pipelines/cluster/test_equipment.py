@@ -43,11 +43,11 @@ def dressed(
         (["AWS_ENDPOINT_URL", "AWS_DEFAULT_REGION"], True),
     ):
         kubernetes.use_config_map_as_env(task, "m", {key: key for key in keys}, optional=optional)
-    for secret, keys, optional in (
-        ("s", ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"], False),
-        ("mscflow-mlflow", ["MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"], True),
+    for secret, keys in (
+        ("s", ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"]),
+        ("mscflow-mlflow", ["MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"]),
     ):
-        kubernetes.use_secret_as_env(task, secret, {key: key for key in keys}, optional=optional)
+        kubernetes.use_secret_as_env(task, secret, {key: key for key in keys}, optional=True)
     kubernetes.use_field_path_as_env(task, "MSCFLOW_RUN", "metadata.labels['pipeline/runid']")
     kubernetes.empty_dir_mount(task, "temporary", TMP, size_limit="20Gi")
     kubernetes.empty_dir_mount(task, "shared-memory", SHM, medium="Memory", size_limit="2Gi")
