@@ -199,6 +199,24 @@ class TestAuxiliaryClassifier:
         assert state_digest(resumed.state) == state_digest(whole.state)
 
 
+@pytest.mark.usefixtures("branched")
+class TestPieces:
+    @pytest.mark.parametrize("micro_batch", [2, 3, 100])
+    def test_a_batch_computed_in_pieces_teaches_the_same(self, micro_batch: int, data: TrainingData) -> None:
+        whole = make(data, dropout=0.0).run()
+        pieces = make(data, dropout=0.0, micro_batch=micro_batch).run()
+        for one, other in zip(figures(whole), figures(pieces), strict=True):
+            assert other == pytest.approx(one, rel=1e-4)
+
+    def test_no_piece_is_larger_than_told_or_of_a_single_image(self, data: TrainingData) -> None:
+        seen: list[int] = []
+        fit = make(data, micro_batch=3, epochs=1)
+        fit.model.register_forward_pre_hook(lambda model, given: seen.append(len(given[0])))
+        fit.run()
+        assert sum(seen) == len(data.train) + len(data.validation)
+        assert (min(seen), max(seen)) == (2, 3)
+
+
 def interrupt_after(number: int) -> Any:
     def on_epoch(epoch: Epoch) -> None:
         if epoch.epoch == number:
