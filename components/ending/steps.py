@@ -7,6 +7,7 @@ from components.batches.holder import holder
 from components.batches.ledger import Ledger
 from components.batches.outcome import conclude_failed
 from components.batches.record import RUNNING
+from components.ending.trainings import clear_trainings
 from components.errors import is_outage
 from components.failure import Failure, find_failure
 from components.storage import open_store
@@ -46,11 +47,12 @@ class Ended:
 
 
 def tell(ended: Ended, mlflow_uri: str) -> None:
-    """End the tracked run of this pipeline run; outside of one there is nothing to end.
+    """End the tracked run of this pipeline run, and what it left training; outside of one there is nothing to end.
 
     Raises:
         RegistryUnavailable: if the tracking server does not answer.
     """
+    clear_trainings()
     run_id = parent_run(mlflow_uri)
     if run_id is None:
         return

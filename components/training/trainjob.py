@@ -19,6 +19,7 @@ from components.training.torchrun import REJOINING
 VERSION, PLURAL, NODE = "trainer.kubeflow.org/v1alpha1", "trainjobs", "node"
 MANAGER, MADE_BY = "app.kubernetes.io/managed-by", "mscflow"
 SPEC = "mscflow.dev/spec"
+_RUN = "mscflow.dev/run"
 
 _CONFIG = {"MSCFLOW_STORE": False, "MSCFLOW_TRACKING_URI": False, "AWS_ENDPOINT_URL": True, "AWS_DEFAULT_REGION": True}
 _STORAGE = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
@@ -34,6 +35,11 @@ def name_of(training_id: str) -> str:
     return f"{MADE_BY}-{training_id}"
 
 
+def of_run(run: str) -> str:
+    """Give the label selector of the TrainJobs of a pipeline run."""
+    return f"{MANAGER}={MADE_BY},{_RUN}={_label(run)}"
+
+
 def trainjob(training_id: str, uri: str, processes: int, launching: Launching) -> Manifest:
     """Give the TrainJob of a training.
 
@@ -46,15 +52,21 @@ def trainjob(training_id: str, uri: str, processes: int, launching: Launching) -
     spec = _spec(training_id, uri, launching.gpus or processes, launching)
     digest = hashlib.sha256(json.dumps(spec, sort_keys=True).encode()).hexdigest()
     labels = {MANAGER: MADE_BY, "mscflow.dev/training": training_id}
-    run = re.sub(r"[^A-Za-z0-9]+$", "", os.environ.get(RUN_VARIABLE, "")[:63])
+    if run := os.environ.get(RUN_VARIABLE):
+        labels[_RUN] = _label(run)
     metadata = {
         "name": name_of(training_id),
         "namespace": launching.namespace,
-        "labels": labels | ({"mscflow.dev/run": run} if run else {}),
+        "labels": labels,
         "annotations": {SPEC: digest},
         "ownerReferences": _owners(launching.namespace),
     }
     return {"apiVersion": VERSION, "kind": "TrainJob", "metadata": metadata, "spec": spec}
+
+
+def _label(run: str) -> str:
+    """Make the value of a label: 63 characters, the last of them a letter or a digit."""
+    return re.sub(r"[^A-Za-z0-9]+$", "", run[:63])
 
 
 def _owners(namespace: str) -> list[Manifest]:
@@ -120,7 +132,7 @@ def _resources(launching: Launching) -> Manifest:
 
 def _patch(launching: Launching) -> Manifest:
     volumes = {
-        "temporary": ("/tmp", {"sizeLimit": launching.temporary}),  # noqa: S108
+        "tmp": ("/tmp", {"sizeLimit": launching.temporary}),  # noqa: S108
         # What processes of one pod hand each other is larger than the 64 MiB of a container's own.
         "shared-memory": ("/dev/shm", {"medium": "Memory", "sizeLimit": launching.shared_memory}),  # noqa: S108
     }

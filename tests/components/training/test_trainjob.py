@@ -13,8 +13,10 @@ import pytest
 
 from components.apiserver import ApiServer
 from components.culture import Modality
+from components.ending.trainings import clear_trainings
 from components.errors import ClusterError, ClusterUnavailable, TrainingError
 from components.events import observed
+from components.patience import RUN_VARIABLE
 from components.settings import TrainingSettings
 from components.storage import open_store
 from components.trainer import Launching
@@ -221,6 +223,19 @@ def test_a_cancelled_step_takes_its_trainjob_away(crd_server, namespace, job, tm
         step.send_signal(signal.SIGTERM)
         assert step.wait(timeout=60) == 128 + signal.SIGTERM
         until(lambda: conductor.jobs() == [])
+
+
+def test_the_end_of_a_run_takes_away_what_its_step_left(
+    crd_server, namespace, job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "namespace").write_text(namespace)
+    monkeypatch.setattr("components.apiserver._OWN_NAMESPACE", tmp_path / "namespace")
+    with Conductor(crd_server, namespace, [wait]) as conductor:
+        for number, run_of in enumerate(("run-1", "run-2")):
+            monkeypatch.setenv(RUN_VARIABLE, run_of)
+            conductor.create(trainjob(f"{number:016}", "s3://b/job.json", 1, launching(namespace)))
+        assert clear_trainings() == [name_of(f"{1:016}")]
+        until(lambda: [each["metadata"]["name"] for each in conductor.jobs()] == [name_of(f"{0:016}")])
 
 
 def test_a_field_that_is_not_known_is_refused(crd_server, namespace, job) -> None:
