@@ -101,7 +101,11 @@ class Limit:
     def epoch(self) -> None:
         self.fit.network.train()
         for images, labels in self.batches:
-            self.fit._step(self.fit.network, images, labels, labels)
+            self._step(images, labels)
+
+    def _step(self, images: torch.Tensor, labels: torch.Tensor) -> None:
+        network = self.fit.network
+        self.fit._descend(network, [labels], lambda piece: self.fit._loss(network, images, piece))
 
 
 class Study:

@@ -81,14 +81,19 @@ class Fit(Loop[Epoch]):
 
     def _cost(self, trained: nn.Module, piece: Tensor, draws: Tensor) -> tuple[Tensor, Tensor]:
         """Give the summed loss of some training images, and the summed weight of their classes."""
-        images, labels = self._images(self.data.train, piece), self.data.train.labels[piece].to(self.ranks.device)
+        images = self._images(self.data.train, piece)
         if self.augmentations:
             images = augment(images, draws[piece], self.augmentations)
+        return self._loss(trained, images, self.data.train.labels[piece])
+
+    def _loss(self, trained: nn.Module, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        labels = labels.to(self.ranks.device)
         with self._precision():
             answer = trained(self._normalised(images))
         loss = torch.zeros((), device=self.ranks.device)
         for logits, share in zip(answer if isinstance(answer, tuple) else (answer,), HEAD_SHARES, strict=False):
-            loss = loss + share * functional.cross_entropy(logits.float(), labels, self.class_weights, reduction="sum")
+            total = functional.cross_entropy(logits.float(), labels, self.class_weights, reduction="sum")
+            loss = loss + share * total
         return loss, self.class_weights[labels].sum()
 
     @torch.no_grad()
