@@ -69,8 +69,9 @@ def _run(arguments: list[str]) -> int:
         error.show()
         return 2
     except (KeyboardInterrupt, click.Abort) as stop:
+        said = str(stop) or str(stop.__cause__ or "")  # click puts an Abort of its own in the place of the interrupt
         usual = "interrupted; what was finished is kept, and the same command continues from it"
-        return _fail(str(stop) or usual, INTERRUPTED, as_json)
+        return _fail(said or usual, INTERRUPTED, as_json)
     except BrokenPipeError:
         # The reader (head, less) has gone; without this, Python complains again when it flushes.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

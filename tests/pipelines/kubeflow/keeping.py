@@ -86,6 +86,12 @@ class Keeping:
     def _pipeline_service_get_pipeline_version(self, given: Json, _body: Json) -> Json:
         return self._get("versions", given["pipeline_version_id"])
 
+    def _upload_pipeline(self, given: Json, body: dict[str, bytes]) -> Json:
+        self._once("pipelines", "name", given)
+        pipeline = self._keep("pipelines", "pipeline_id", {"name": given["name"], "display_name": given["name"]})
+        self._upload_pipeline_version({"name": given["name"], "pipelineid": pipeline["pipeline_id"]}, body)
+        return pipeline
+
     def _upload_pipeline_version(self, given: Json, body: dict[str, bytes]) -> Json:
         self._get("pipelines", given["pipelineid"])
         self._once("versions", "name", given)
