@@ -43,7 +43,8 @@ def test_a_model_is_deployed_only_behind_the_gate(spec):
         if "condition" in task.get("triggerPolicy", {})
     )
     assert "passed" in condition
-    outside = spec["components"]["comp-exit-handler-1"]["dag"]["tasks"]
+    handled = spec["root"]["dag"]["tasks"]["exit-handler-1"]["componentRef"]["name"]
+    outside = spec["components"][handled]["dag"]["tasks"]
     assert "deploy" not in outside
     assert outside["rollout"]["inputs"]["parameters"]["passed"]["taskOutputParameter"]["producerTask"] == "promote"
 
