@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 KUBERNETES = Path(__file__).parents[2] / "infra" / "kubernetes"
-OVERLAYS = ("dev", "production")
+WHOLE = ("overlays/dev", "overlays/production", "schema")
 Manifest = dict[str, Any]
 
 
@@ -46,7 +46,7 @@ def pod_templates(manifests: list[Manifest]) -> Iterator[tuple[str, Manifest]]:
     """Give the pod templates of all workloads, a TrainingRuntime's and a ServingRuntime's included, by their names."""
     for each in manifests:
         name, spec = f"{each['kind']}/{each['metadata']['name']}", each.get("spec", {})
-        if each["kind"] in ("Deployment", "StatefulSet"):
+        if each["kind"] in ("Deployment", "StatefulSet", "Job"):
             yield name, spec["template"]
         elif each["kind"] == "TrainingRuntime":
             for job in spec["template"]["spec"]["replicatedJobs"]:
