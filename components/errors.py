@@ -17,7 +17,8 @@
     ├── ClusterError             a Kubernetes API server refused a call
     │   └── ClusterUnavailable     an InputError too: none answers, or none is known
     ├── DeploymentError          a rollout that failed and was undone
-    │   └── UnfitModel             the model, not the machine, is why
+    │   ├── UnfitModel             the model, not the machine, is why
+    │   └── RolloutLost            somebody else changed or deleted what was being rolled out; nothing was undone
     └── GateRefused              exit code 3: a model that the promotion policy refused
 
 Every message names the value at fault, then the fix, in one line.
@@ -108,6 +109,10 @@ class DeploymentError(MscflowError):
 
 class UnfitModel(DeploymentError):
     """A rollout failed because the model cannot be loaded or does not answer as it should."""
+
+
+class RolloutLost(DeploymentError):
+    """Somebody else changed or deleted what was being rolled out: it is theirs now, and was left alone."""
 
 
 class GateRefused(MscflowError):

@@ -1,7 +1,7 @@
 """Where a released model is served: by a process of this machine, or by an InferenceService of a cluster."""
 
 import os
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import Field
 
@@ -42,7 +42,7 @@ class RolloutSettings(Section):
     )
     samples: int = Field(40, ge=1, description="answers of a new release that each step asks for")
     hold: float = Field(30.0, ge=0, description="seconds that a step lasts at least")
-    max_errors: float = Field(0.0, ge=0, lt=1, description="share of a step's requests that may fail")
+    max_errors: float = Field(0.01, ge=0, lt=1, description="share of a step's requests that may fail")
     max_latency: float = Field(
         2.0, gt=0, description="seconds that 95 of 100 answers of a new release must come within"
     )
@@ -60,3 +60,11 @@ class Rolling(RolloutSettings):
     namespace: Name = ClusterSettings().namespace
     config_map: Name = ClusterSettings().config_map
     storage_secret: Name = ClusterSettings().storage_secret
+
+    @classmethod
+    def of(cls, rollout: RolloutSettings, cluster: ClusterSettings) -> Self:
+        """Put the two sections together; where the target is this machine, what is said of clusters does not matter."""
+        if rollout.target == "local":
+            return cls()
+        shared = cluster.model_dump(include=set(cls.model_fields) - set(RolloutSettings.model_fields))
+        return cls(**rollout.model_dump(), **shared)

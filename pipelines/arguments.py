@@ -4,7 +4,7 @@ from typing import Any
 
 from components.culture import ABNORMAL_MODEL, Task
 from components.images import TRAIN
-from components.rollout import Rolling, RolloutSettings
+from components.rollout import Rolling
 from components.settings import Settings
 from components.trainer import Launching, TrainerSettings
 
@@ -37,14 +37,6 @@ def model_name(settings: Settings) -> str:
     return ABNORMAL_MODEL if settings.task == Task.ABNORMAL_CELLS else settings.modality.model_name
 
 
-def rolling(settings: Settings) -> dict[str, Any]:
-    """Give what the deploy step is told of its target; where that is this machine, that of clusters does not matter."""
-    if settings.rollout.target == "local":
-        return {"target": "local"}
-    shared = settings.cluster.model_dump(include=set(Rolling.model_fields) - set(RolloutSettings.model_fields))
-    return Rolling(**settings.rollout.model_dump(), **shared).model_dump(mode="json", exclude_none=True)
-
-
 def _shared(settings: Settings) -> dict[str, Any]:
     plain = settings.model_dump(mode="json", exclude_none=True)  # KFP knows no null
     return {
@@ -60,7 +52,7 @@ def _shared(settings: Settings) -> dict[str, Any]:
         "gate": plain["gate"],
         "serving": plain["serving"],
         "launching": _launching(settings),
-        "rolling": rolling(settings),
+        "rolling": _rolling(settings),
     }
 
 
@@ -71,3 +63,9 @@ def _launching(settings: Settings) -> dict[str, Any]:
     shared = settings.cluster.model_dump(include=set(Launching.model_fields) - set(TrainerSettings.model_fields))
     given = settings.trainer.model_dump() | {"image": settings.trainer.image or TRAIN}
     return Launching(**given, **shared).model_dump(mode="json")
+
+
+def _rolling(settings: Settings) -> dict[str, Any]:
+    local = settings.rollout.target == "local"
+    said = Rolling.of(settings.rollout, settings.cluster)
+    return said.model_dump(mode="json", include={"target"} if local else None, exclude_none=True)

@@ -68,8 +68,8 @@ def ask_known(url: str, name: str, bundle_dir: Path, digest: str) -> ModelPredic
     bundle, _ = read_any_bundle(bundle_dir, digest)
     image = bundle_dir / KNOWN_IMAGE_FILE
     prediction = ask(url, name, image.name, image.read_bytes(), digest)
-    if not _is_known(bundle, prediction):
-        raise UnfitModel(f"{name} at {url} answers its known image with {_told(prediction)}, off its own")
+    if not is_known(bundle, prediction):
+        raise UnfitModel(f"{name} at {url} answers its known image with {told(prediction)}, off its own")
     return prediction
 
 
@@ -95,7 +95,8 @@ def ask(url: str, name: str, image_name: str, image: bytes, digest: str) -> Mode
     return prediction
 
 
-def _is_known(bundle: Bundle | DetectorBundle, prediction: ModelPrediction) -> bool:
+def is_known(bundle: Bundle | DetectorBundle, prediction: ModelPrediction) -> bool:
+    """Whether an answer about the known image of a bundle is the known one."""
     match bundle, prediction:
         case Bundle(), Prediction():
             given = [prediction.probabilities[label] for label in bundle.classes]
@@ -123,5 +124,6 @@ def _alike(given: Sequence[float], known: Sequence[float], tolerance: float) -> 
     return all(abs(one - other) <= tolerance for one, other in zip(given, known, strict=True))
 
 
-def _told(prediction: ModelPrediction) -> str:
+def told(prediction: ModelPrediction) -> str:
+    """Say in a word or two what was answered."""
     return f"{prediction.count} cells" if isinstance(prediction, CellsPrediction) else str(prediction.probabilities)

@@ -14,28 +14,30 @@ DEPLOYED, FAILED = "model.deployed", "model.rollout_failed"
 _SERVES = "serves_digest"
 
 
-def tell(registry: Registry, version: ModelVersion, home: Path, before: WantedModel | None, url: str) -> None:
+def tell(registry: Registry, version: ModelVersion, endpoint: str, before: WantedModel | None, url: str) -> None:
     """Enter that a version serves now."""
-    journal.tell(registry, version, DEPLOYED, {**_about(version, home, before), "url": url, _SERVES: version.digest})
+    journal.tell(
+        registry, version, DEPLOYED, {**_about(version, endpoint, before), "url": url, _SERVES: version.digest}
+    )
 
 
-def tell_failed(registry: Registry, version: ModelVersion, home: Path, before: WantedModel | None, why: str) -> None:
+def tell_failed(registry: Registry, version: ModelVersion, endpoint: str, before: WantedModel | None, why: str) -> None:
     """Enter that a version could not be made to serve, and that what served before still does."""
-    journal.tell(registry, version, FAILED, _about(version, home, before), reason=why[:2000])
+    journal.tell(registry, version, FAILED, _about(version, endpoint, before), reason=why[:2000])
 
 
-def reconcile(registry: Registry, version: ModelVersion, home: Path, serves: WantedModel | None) -> None:
+def reconcile(registry: Registry, version: ModelVersion, endpoint: str, serves: WantedModel | None) -> None:
     """Enter what an endpoint serves if that is not what the log said last.
 
     Args:
         registry: With the log.
         version: Of the model that is asked about; it keeps the anchor.
-        home: Whose endpoint it is.
+        endpoint: What the log calls the endpoint.
         serves: What the endpoint was last asked to serve.
     """
     if registry.audit is None or serves is None:
         return
-    said = _last(registry.audit, version.name, endpoint_of(home))
+    said = _last(registry.audit, version.name, endpoint)
     if said is not None and said.details[_SERVES] == serves.digest:
         return
     before = f"entry {said.sequence} left {said.subject} serving" if said else "no entry tells what served"
@@ -43,7 +45,7 @@ def reconcile(registry: Registry, version: ModelVersion, home: Path, serves: Wan
         f"{before}, but the endpoint was asked for version {serves.version}: a rollout was cut off before it was "
         "entered, or the endpoint was changed outside mscflow"
     )
-    told = {"endpoint": endpoint_of(home), "version": serves.version, _SERVES: serves.digest}
+    told = {"endpoint": endpoint, "version": serves.version, _SERVES: serves.digest}
     journal.tell(registry, version, RECONCILED, told, reason=reason)
 
 
@@ -52,10 +54,10 @@ def endpoint_of(home: Path) -> str:
     return f"{socket.gethostname()}:{home}"
 
 
-def _about(version: ModelVersion, home: Path, before: WantedModel | None) -> dict[str, str | None]:
+def _about(version: ModelVersion, endpoint: str, before: WantedModel | None) -> dict[str, str | None]:
     return {
         **journal.facts(version),
-        "endpoint": endpoint_of(home),
+        "endpoint": endpoint,
         "before": before.version if before else None,
         "before_digest": before.digest if before else None,
     }

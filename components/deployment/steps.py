@@ -7,9 +7,10 @@ import msgspec
 
 from components.audit.log import AuditLog
 from components.bundle import KNOWN_IMAGE_FILE
-from components.deployment import check, local, rollouts
-from components.endpoint.files import WantedModel, read_desired
-from components.errors import DeploymentError, InputError, RegistryError, UnfitModel
+from components.deployment import check, rollouts
+from components.deployment.places import place
+from components.endpoint.files import WantedModel
+from components.errors import DeploymentError, InputError, RegistryError, RolloutLost, UnfitModel
 from components.registry.crown import withdraw
 from components.registry.versions import Alias, ModelVersion, Registry
 from components.rollout import Rolling
@@ -26,12 +27,12 @@ def deploy(
     store_uri: str | None = None,
     rolling: Rolling | None = None,
 ) -> dict[str, Any]:
-    """Put a version behind the endpoint of a home.
+    """Put a version behind the endpoint of a home, or of a cluster.
 
-    Fetches its bundle, has the running server load it beside what serves, or starts a server, and asks
-    it about the bundle's known image. If that fails, what served before serves on, and the version is
-    champion no more: it was to replace another, or is itself unfit. A machine that cannot start its
-    first server does not cost a version its crown.
+    Fetches its bundle, has the endpoint load it beside what serves, or starts one, and asks it about the
+    bundle's known image. If that fails, what served before serves on, and the version is champion no more:
+    it was to replace another, or is itself unfit. A machine that cannot start its first server does not
+    cost a version its crown, nor does somebody else who changed the endpoint meanwhile.
 
     Args:
         name: Registered model.
@@ -44,9 +45,11 @@ def deploy(
 
     Returns:
         ``url``, ``grpc_url``, ``model``, ``version``, ``digest``, ``data_version``, ``pid``, ``swapped``
-        (another version served before) and ``started`` (the server was started).
+        (another version served before) and ``started`` (the server was started); of a cluster ``release`` and
+        ``mode``, too, and neither gRPC nor a process is told of.
 
     Raises:
+        ClusterError: if the cluster's API server does not answer or refuses; the version stays what it is.
         DeploymentError: if the version cannot serve.
         EndpointUnavailable: if the endpoint cannot have its ports; the version stays what it is.
         InputError: if the registry holds no such version.
@@ -56,28 +59,31 @@ def deploy(
     registry = Registry(mlflow_uri, home, AuditLog(open_store(store_uri)) if store_uri else None)
     chosen = registry.show(name, version)
     wanted = _fetch(registry, chosen, home)
-    before = _served(home).get(name)
-    rollouts.reconcile(registry, chosen, home, before)
+    where = place(home, serving, store_uri, rolling)
+    before = where.served().get(name)
+    rollouts.reconcile(registry, chosen, where.name, before)
     try:
-        done = local.roll_out(home, serving, {name: wanted})
+        done = where.roll_out(name, wanted)
+    except RolloutLost as error:
+        rollouts.tell_failed(registry, chosen, where.name, before, str(error))
+        raise
     except DeploymentError as error:
         kept = f"version {before.version} serves on" if before else f"no version of {name} served before"
         replaces = before is not None and before.digest != wanted.digest
         if replaces or isinstance(error, UnfitModel):
             kept += _withdraw(registry, name, wanted, str(error))
-        rollouts.tell_failed(registry, chosen, home, before, str(error))
+        rollouts.tell_failed(registry, chosen, where.name, before, str(error))
         raise type(error)(f"{error}; {kept}") from error
     previous = done.previous.get(name)
     swapped = not done.started and previous is not None and previous.digest != wanted.digest
     if done.started or previous is None or swapped:
-        rollouts.tell(registry, chosen, home, previous, local.addresses(done.status)["url"])
+        rollouts.tell(registry, chosen, where.name, previous, done.about["url"])
     return {
-        **local.addresses(done.status),
+        **done.about,
         "model": name,
         "version": wanted.version,
         "digest": wanted.digest,
         "data_version": chosen.data_version,
-        "pid": done.status.pid,
         "swapped": swapped,
         "started": done.started,
     }
@@ -137,13 +143,6 @@ def champions(mlflow_uri: str, home: Path) -> dict[str, WantedModel]:
 def _fetch(registry: Registry, version: ModelVersion, home: Path) -> WantedModel:
     folder = registry.download(version.name, version.version, home / "models")
     return WantedModel(str(folder.absolute()), version.version, version.digest)
-
-
-def _served(home: Path) -> dict[str, WantedModel]:
-    try:
-        return read_desired(home / "endpoint").models
-    except DeploymentError:
-        return {}
 
 
 def _withdraw(registry: Registry, name: str, wanted: WantedModel, reason: str) -> str:

@@ -68,7 +68,9 @@ def address_of(uri: str) -> Address:
     return Address(found["store"], found["digest"])
 
 
-def publish(store: ObjectStore, models: Mapping[str, WantedModel]) -> Address:
+def publish(
+    store: ObjectStore, models: Mapping[str, WantedModel], others: Mapping[str, ReleasedModel] | None = None
+) -> Address:
     """Put a release into a store; what lies there already is not sent again.
 
     ``release.json`` goes last: where it lies, all that it names does.
@@ -76,6 +78,7 @@ def publish(store: ObjectStore, models: Mapping[str, WantedModel]) -> Address:
     Args:
         store: What the endpoint will read from.
         models: By the name under which they are served; ``path`` is the folder of the bundle here.
+        others: Models whose bundles the store holds since an earlier release; one of the same name gives way.
 
     Raises:
         IntegrityError: if a bundle is not what its digest says.
@@ -83,7 +86,8 @@ def publish(store: ObjectStore, models: Mapping[str, WantedModel]) -> Address:
     """
     for name, wanted in models.items():
         _keep(store, name, wanted)
-    release = Release({name: ReleasedModel(each.version, each.digest) for name, each in sorted(models.items())})
+    new = {name: ReleasedModel(each.version, each.digest) for name, each in models.items()}
+    release = Release(dict(sorted({**(others or {}), **new}.items())))
     content = msgspec.json.encode(release)
     digest = hashlib.sha256(content).hexdigest()
     store.ensure(f"{RELEASES}/{digest}/{RELEASE_FILE}", content, len(content))

@@ -8,6 +8,7 @@ from pipelines.cli.models import model_argument
 from pipelines.cli.output import json_option, say
 
 if TYPE_CHECKING:
+    from components.rollout import Rolling
     from components.settings import Settings
 
 
@@ -108,7 +109,7 @@ def rollback(name: str, reason: str, by: str | None, as_json: bool) -> None:
     from components.deployment.champion import roll_back
 
     settings = _settings()
-    where = (settings.mlflow_uri, settings.home, settings.serving, settings.store_uri)
+    where = (settings.mlflow_uri, settings.home, settings.serving, settings.store_uri, _rolling(settings))
     done = roll_back(name, *where, reason=reason, by=_person(by))
     note = f"{name}: the champion is version {done['version']} again{_serving_note(done['endpoint'])}"
     say(done, as_json, lambda: click.echo(note))
@@ -123,7 +124,14 @@ def _serving_note(served: dict[str, Any] | None) -> str:
 def _serve_champion(settings: "Settings", name: str) -> dict[str, Any] | None:
     from components.deployment.champion import serve_champion
 
-    return serve_champion(name, settings.mlflow_uri, settings.home, settings.serving, settings.store_uri)
+    where = (settings.mlflow_uri, settings.home, settings.serving, settings.store_uri, _rolling(settings))
+    return serve_champion(name, *where)
+
+
+def _rolling(settings: "Settings") -> "Rolling":
+    from components.rollout import Rolling
+
+    return Rolling.of(settings.rollout, settings.cluster)
 
 
 def _write_pack(settings: "Settings", name: str) -> str:

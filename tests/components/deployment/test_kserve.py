@@ -1,0 +1,305 @@
+"""Rollouts to an InferenceService: a real API server and real endpoints; what KServe's controller does is played."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from kubernetes.config import new_client_from_config
+
+from components.bundle import KnownAnswer
+from components.deployment.kserve import ClusterEndpoint
+from components.deployment.manifest import release_of
+from components.deployment.places import Rolled
+from components.deployment.services import InferenceServices
+from components.endpoint.client import Client
+from components.endpoint.files import WantedModel
+from components.errors import DeploymentError, RolloutLost
+from components.rollout import Rolling
+from components.settings import ServingSettings
+from tests.components.deployment.controller import Behaviour, Controller, Servers
+from tests.kubernetes import CrdServer
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(200)]
+
+MODEL, CELLS = "confluence-single-stack", "abnormal-cells"
+QUICK: dict[str, Any] = {"canary": (20, 50), "samples": 4, "hold": 0, "interval": 0.05, "timeout": 60.0}
+QUICK |= {"min_replicas": 1, "max_replicas": 1}
+
+
+class Made:
+    """A cluster with one endpoint, and the versions to roll out to it."""
+
+    def __init__(self, controller: Controller, services: InferenceServices, rolling: Rolling, store: Path) -> None:
+        self.controller, self.services, self.rolling, self._store = controller, services, rolling, store
+        self.behaviour = controller.behaviour
+
+    def endpoint(self, **changes: Any) -> ClusterEndpoint:
+        rolling = self.rolling.model_copy(update=changes)
+        return ClusterEndpoint(rolling, ServingSettings(), str(self._store), self.services)
+
+    def roll_out(self, wanted: WantedModel, name: str = MODEL, **changes: Any) -> Rolled:
+        return self.endpoint(**changes).roll_out(name, wanted)
+
+    def found(self) -> dict[str, Any] | None:
+        return self.services.read("mscflow")
+
+    def specified(self) -> tuple[str | None, int | None]:
+        found = self.found() or {}
+        return release_of(found), found["spec"]["predictor"].get("canaryTrafficPercent")
+
+    def percents(self) -> list[int | None]:
+        """What was written into the InferenceService, one after another."""
+        return [percent for name, _, percent in self.controller.seen if name == "mscflow"]
+
+
+@pytest.fixture(scope="module")
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
+    started = Servers(tmp_path_factory.mktemp("servers"))
+    yield started
+    started.stop()
+
+
+@pytest.fixture(scope="module")
+def shelf(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("shelf")
+
+
+@pytest.fixture(scope="module")
+def versions(shelf: Path, make_bundle: Callable[..., str], make_detector: Callable[..., str]) -> dict[str, WantedModel]:
+    """Two good versions, one that does not answer as it should and so never serves, and a detector."""
+    wrong = KnownAnswer(probabilities=(0.7, 0.1, 0.1, 0.1))
+    made = {
+        "1": make_bundle(shelf / "1", favour=1),
+        "2": make_bundle(shelf / "2", favour=2),
+        "unfit": make_bundle(shelf / "unfit", favour=3, known=wrong),
+        "cells": make_detector(shelf / "cells"),
+    }
+    return {name: WantedModel(str(shelf / name), name, digest) for name, digest in made.items()}
+
+
+@pytest.fixture
+def cluster(crd_server: CrdServer, servers: Servers, shelf: Path) -> Iterator[Callable[..., Made]]:
+    """Gives clusters that behave as they are told to."""
+    namespace = f"mscflow-test-{uuid4().hex[:12]}"
+    api = new_client_from_config(str(crd_server.kubeconfig))
+    services = InferenceServices(namespace, api)
+    rolling = Rolling(target="kserve", namespace=namespace, mode="auto", **QUICK)
+    entered: list[Controller] = []
+
+    def make(**behaviour: Any) -> Made:
+        controller = Controller(crd_server.client(), namespace, servers, Behaviour(**behaviour))
+        entered.append(controller.__enter__())
+        mode = "knative" if controller.behaviour.knative else "standard"
+        return Made(controller, services, rolling.model_copy(update={"mode": mode}), shelf / "store")
+
+    yield make
+    for controller in entered:
+        controller.__exit__()
+    api.rest_client.pool_manager.clear()
+
+
+def answering(url: str, image: bytes, model: str = MODEL) -> str:
+    with Client(url) as client:
+        (answer,) = client.stream(model, [("image.png", image)])
+    assert answer.prediction is not None
+    return answer.prediction.model_version
+
+
+def test_by_knative_a_new_release_gets_more_of_the_requests_step_by_step(
+    cluster: Callable[..., Made], versions: dict[str, WantedModel], png: Callable[..., bytes]
+) -> None:
+    made = cluster()
+    first = made.roll_out(versions["1"])
+    assert (first.started, first.previous, first.about["mode"]) == (True, {}, "Knative")
+    assert answering(first.about["url"], png()) == "1"
+
+    second = made.roll_out(versions["2"])
+    assert (second.started, second.previous[MODEL].version) == (False, "1")
+    assert made.percents() == [None, 20, 50, None]
+    assert made.specified() == (second.about["release"], None)
+    assert made.controller.share() == {second.about["release"]: 100}
+    assert answering(second.about["url"], png()) == "2"
+
+    both = made.roll_out(versions["cells"], CELLS, canary=())
+    assert answering(both.about["url"], png()) == "2"
+    assert answering(both.about["url"], png(), CELLS) == "cells"
+    assert {name: each.version for name, each in made.endpoint().served().items()} == {MODEL: "2", CELLS: "cells"}
+
+
+def test_as_a_deployment_it_is_asked_beside_what_serves_and_then_takes_its_place(
+    cluster: Callable[..., Made], versions: dict[str, WantedModel], png: Callable[..., bytes]
+) -> None:
+    made = cluster(knative=False)
+    first = made.roll_out(versions["1"])
+    second = made.roll_out(versions["2"])
+    written = [(name, release) for name, release, _ in made.controller.seen]
+    assert list(dict.fromkeys(written)) == [
+        ("mscflow", first.about["release"]),
+        ("mscflow-trial", second.about["release"]),
+        ("mscflow", second.about["release"]),
+    ]
+    assert set(made.percents()) == {None}
+    assert made.services.read("mscflow-trial") is None
+    assert made.controller.share() == {second.about["release"]: 100}
+    assert answering(second.about["url"], png()) == "2"
+    again = made.roll_out(versions["2"])
+    assert again.about["release"] == second.about["release"]
+
+
+@pytest.mark.parametrize("knative", [True, False])
+def test_a_crash_loop_is_told_and_what_served_serves_on(
+    cluster: Callable[..., Made], versions: dict[str, WantedModel], png: Callable[..., bytes], knative: bool
+) -> None:
+    made = cluster(knative=knative)
+    first = made.roll_out(versions["1"])
+    made.behaviour.crash = Everything(except_for=first.about["release"])
+    with pytest.raises(DeploymentError, match="does not come up: ModelLoadFailed, exit code 1: its digest is another"):
+        made.roll_out(versions["2"])
+    assert made.specified() == (first.about["release"], None)
+    assert answering(first.about["url"], png()) == "1"
+    assert made.services.read("mscflow-trial") is None
+    assert made.endpoint().served()[MODEL].version == "1"
+
+
+def test_a_deployment_whose_new_pods_crash_is_not_waited_for_to_the_end(
+    cluster: Callable[..., Made], versions: dict[str, WantedModel], png: Callable[..., bytes]
+) -> None:
+    made = cluster(knative=False)
+    first = made.roll_out(versions["1"])
+    made.behaviour.crash = Everything(except_for=first.about["release"])
+    with pytest.raises(DeploymentError, match="does not come up"):
+        made.roll_out(versions["2"], canary=())
+    assert made.specified() == (first.about["release"], None)
+    assert answering(first.about["url"], png()) == "1"
+
+
+def test_a_model_that_never_gets_ready_is_waited_for_only_so_long(
+    cluster: Callable[..., Made], versions: dict[str, WantedModel], png: Callable[..., bytes]
+) -> None:
+    made = cluster()
+    first = made.roll_out(versions["1"])
+    with pytest.raises(DeploymentError, match=r"was not ready within 4 s: Ready: PredictorNotReady"):
+        made.roll_out(versions["unfit"], timeout=4.0)
+    assert made.specified() == (first.about["release"], None)
+    assert answering(first.about["url"], png()) == "1"
+
+
+def test_a_first_release_that_no_controller_takes_up_is_taken_away(
+    cluster: Callable[..., Made], versions: dict[str, WantedModel]
+) -> None:
+    made = cluster(silent=True)
+    with pytest.raises(DeploymentError, match="does KServe's controller run"):
+        made.roll_out(versions["1"], timeout=1.0)
+    assert made.found() is None
+    assert made.endpoint().served() == {}
+
+
+def test_a_canary_that_fails_requests_loses_them_all_at_once(
+    cluster: Callable[..., Made], versions: dict[str, WantedModel], png: Callable[..., bytes]
+) -> None:
+    made = cluster()
+    first = made.roll_out(versions["1"])
+    made.behaviour.broken = Everything(except_for=first.about["release"])
+    with pytest.raises(DeploymentError, match=r"1 of \d+ requests failed, such as: .*a pod of this release fails"):
+        made.roll_out(versions["2"])
+    assert made.percents()[:3] == [None, 20, 0]
+    assert made.specified() == (first.about["release"], None)
+    assert answering(first.about["url"], png()) == "1"
+
+
+@pytest.mark.parametrize("knative", [True, False])
+def test_a_release_whose_answers_come_late_is_not_taken(
+    cluster: Callable[..., Made], versions: dict[str, WantedModel], knative: bool
+) -> None:
+    made = cluster(knative=knative)
+    first = made.roll_out(versions["1"])
+    made.behaviour.slow = Slow(except_for=first.about["release"], seconds=1.0)
+    # Deployments do not answer in turn with what serves, so that only the limit itself holds there.
+    with pytest.raises(DeploymentError, match="max_slowdown is 3" if knative else "max_latency is 0.5 s"):
+        made.roll_out(versions["2"], max_latency=10.0 if knative else 0.5)
+    assert made.specified() == (first.about["release"], None)
+
+
+def test_a_share_that_is_told_but_not_kept_is_not_believed(
+    cluster: Callable[..., Made], versions: dict[str, WantedModel]
+) -> None:
+    made = cluster(whole=True)
+    first = made.roll_out(versions["1"])
+    with pytest.raises(DeploymentError, match=r"all of \d+ requests were answered by the new release.* 20 %"):
+        made.roll_out(versions["2"], samples=12)
+    assert made.specified() == (first.about["release"], None)
+
+
+def test_another_writer_is_told_and_left_alone(cluster: Callable[..., Made], versions: dict[str, WantedModel]) -> None:
+    made = cluster()
+    made.roll_out(versions["1"])
+
+    def meddle(found: dict[str, Any]) -> None:
+        if found["spec"]["predictor"].get("canaryTrafficPercent") == 20:
+            found["spec"]["predictor"]["containers"][0]["image"] = "another/image:1"
+            made.services.replace(found)
+
+    made.controller.before_each = meddle
+    with pytest.raises(RolloutLost, match=r"containers\[0\]\.image of .* was changed by another writer"):
+        made.roll_out(versions["2"], samples=400)
+    found = made.found() or {}
+    assert found["spec"]["predictor"]["containers"][0]["image"] == "another/image:1"
+    assert found["spec"]["predictor"]["canaryTrafficPercent"] == 20
+
+
+@pytest.mark.parametrize("knative", [True, False])
+def test_what_is_deleted_meanwhile_is_not_made_again(
+    cluster: Callable[..., Made], versions: dict[str, WantedModel], knative: bool
+) -> None:
+    made = cluster(knative=knative)
+    first = made.roll_out(versions["1"])
+
+    def delete(found: dict[str, Any]) -> None:
+        name = found["metadata"]["name"]
+        if release_of(found) != first.about["release"]:
+            made.controller.before_each = lambda _: None
+            made.services.remove(name)
+
+    made.controller.before_each = delete
+    with pytest.raises(RolloutLost, match="was deleted while it was rolled out to"):
+        made.roll_out(versions["2"], samples=400)
+    assert (made.found() is None) == knative
+    assert made.services.read("mscflow-trial") is None
+
+
+def test_a_mode_that_the_cluster_does_not_run_is_refused(
+    cluster: Callable[..., Made], versions: dict[str, WantedModel]
+) -> None:
+    made = cluster(knative=False)
+    with pytest.raises(DeploymentError, match="was to run in mode Knative and runs in mode Standard"):
+        made.roll_out(versions["1"], mode="knative")
+    assert made.found() is None
+    first = made.roll_out(versions["1"], mode="auto")
+    assert first.about["mode"] == "Standard"
+    with pytest.raises(DeploymentError, match="which KServe never changes"):
+        made.roll_out(versions["2"], mode="knative")
+    assert made.specified() == (first.about["release"], None)
+
+
+class Everything(set[str]):
+    """All releases but one, as those of a test are not known before they are made."""
+
+    def __init__(self, except_for: str) -> None:
+        super().__init__()
+        self._other = except_for
+
+    def __contains__(self, release: object) -> bool:
+        return release != self._other
+
+
+class Slow(dict[str, float]):
+    """Seconds of all releases but one."""
+
+    def __init__(self, except_for: str, seconds: float) -> None:
+        super().__init__()
+        self._other, self._seconds = except_for, seconds
+
+    def get(self, release: str, default: float = 0.0) -> float:  # type: ignore[override]
+        return default if release == self._other else self._seconds
