@@ -118,7 +118,8 @@ def _launch(job: Path, processes: int) -> None:
 def _failure(path: Path, complaint: str) -> MscflowError:
     if not path.is_file():
         # torchrun ends with an account of its own; what a process died of stands before it.
-        lines = [line.strip() for line in complaint.splitlines() if "Error" in line and "ChildFailed" not in line]
+        words = [line.strip() for line in complaint.splitlines()]
+        lines = [line for line in words if ("Error" in line or "Signal" in line) and "ChildFailed" not in line]
         return TrainingError(f"the training processes failed: {lines[-1] if lines else 'they said nothing'}")
     return decode_failure(path.read_bytes())
 

@@ -3,12 +3,15 @@ import os
 import random
 import subprocess
 import sys
+import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnxruntime
+import psutil
 import pytest
 import torch
 
@@ -207,6 +210,30 @@ def test_two_processes_follow_the_curve_of_one(cultures, tmp_path: Path) -> None
 def test_what_fails_in_a_process_of_several_is_raised_here(cultures, tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="'resnet51' is not one of"):
         run(cultures, tmp_path / "out", tmp_path / "home", backbone="resnet51", processes=2)
+
+
+@pytest.mark.slow
+def test_a_process_of_several_that_is_killed_is_told_by_its_signal(cultures, tmp_path: Path) -> None:
+    def kill_one() -> None:
+        # The agent's children are the two that train.
+        while len(mine := training_processes()) < 3:
+            time.sleep(0.1)
+        mine[-1].kill()
+
+    thread = threading.Thread(target=kill_one)
+    thread.start()
+    with pytest.raises(TrainingError, match="SIGKILL"):
+        run(cultures, tmp_path / "out", tmp_path / "home", backbone="efficientnet_lite0", epochs=50, processes=2)
+    thread.join()
+
+
+def training_processes() -> list[psutil.Process]:
+    found = []
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.Error):
+            if "components.training" in process.cmdline():
+                found.append(process)
+    return found
 
 
 @pytest.mark.usefixtures("tiny_backbone")
