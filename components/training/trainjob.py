@@ -114,7 +114,8 @@ def _environment(launching: Launching) -> list[Manifest]:
         plain[RUN_VARIABLE] = run
     held = [
         *((key, "configMapKeyRef", launching.config_map, optional) for key, optional in _CONFIG.items()),
-        *((key, "secretKeyRef", launching.storage_secret, False) for key in _STORAGE),
+        # Without keys the pods are who their ServiceAccount is in the cloud; where that will not do, the store says so.
+        *((key, "secretKeyRef", launching.storage_secret, True) for key in _STORAGE),
         *((key, "secretKeyRef", launching.tracking_secret, True) for key in _TRACKING),
     ]
     return [{"name": name, "value": value} for name, value in plain.items()] + [
