@@ -36,13 +36,13 @@ def leave_word(failure: Failure) -> None:
         open_store(store).write(_key(run), msgspec.json.encode(failure))
 
 
-def find_failure(store_uri: str) -> Failure | None:
-    """Give the last failure that a step of this run left word of.
+def find_failure(store_uri: str, run: str = "") -> Failure | None:
+    """Give the last failure that a step of a run, by default of this one, left word of.
 
     Raises:
         StorageError: if the store cannot be read.
     """
-    run = os.environ.get(RUN_VARIABLE)
+    run = run or os.environ.get(RUN_VARIABLE, "")
     if not run:
         return None
     with suppress(ObjectNotFound, msgspec.MsgspecError):

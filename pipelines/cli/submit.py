@@ -39,8 +39,9 @@ def submit(
 ) -> None:
     """Start a run of a pipeline on Kubeflow Pipelines and follow it: train (default) or retrain.
 
-    Its page is printed first, then a line a step; the command ends as the run does. Exit code 1: it failed or was
-    cancelled; 3: the gate refused the model. Ctrl-C leaves the run going, unless --cancel-on-interrupt is given.
+    Its page is printed first, then a line a step; the command ends as the run does. Exit code 3: the gate refused the
+    model; that of the step that failed, where the store can be asked for it; else 1. Ctrl-C leaves the run going,
+    unless --cancel-on-interrupt is given.
 
     \b
     Examples:
@@ -77,11 +78,12 @@ def run_there(pipeline: str, settings: "Settings", arguments: dict[str, Any], as
 def _see_through(
     connection: "Connection", settings: "Settings", submitted: "Submitted", *, cancel: bool, as_json: bool
 ) -> None:
-    from pipelines.kubeflow.submission import judge
+    from pipelines.kubeflow.submission import judge, word_of
 
     tell_started(submitted)
     ended = follow_run(connection, submitted, cancel, as_json)
-    judge(submitted, ended, approval=settings.gate.policy == "approval")
+    word = word_of(settings, submitted, ended)
+    judge(submitted, ended, word, approval=settings.gate.policy == "approval")
 
 
 @click.command()

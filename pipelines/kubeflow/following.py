@@ -17,7 +17,11 @@ _EVENTS = {"RUNNING": "started", "SUCCEEDED": "finished", "FAILED": "failed"}
 
 
 class RunFailed(MscflowError):
-    """A run on Kubeflow Pipelines ended otherwise than by success."""
+    """A run on Kubeflow Pipelines ended otherwise than by success; its exit code is the failed step's, if known."""
+
+    def __init__(self, message: str, exit_code: int = 1) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
 
 
 @dataclass

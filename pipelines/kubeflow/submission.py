@@ -2,10 +2,12 @@
 
 import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from components.errors import GateRefused, InputError
+from components.errors import GateRefused, InputError, MscflowError
+from components.failure import Failure, find_failure
 from components.settings import Settings
 from pipelines.arguments import pipeline_arguments, retrain_arguments
 from pipelines.kubeflow.connection import Connection, Json
@@ -132,12 +134,22 @@ def _steps(connection: Connection, run: Json) -> tuple[str, ...]:
         return ()
 
 
-def judge(submitted: Submitted, ended: Ended, *, approval: bool) -> None:
+def word_of(settings: Settings, submitted: Submitted, ended: Ended) -> Failure | None:
+    """Give the word that a run's failed step left in the store; None where there is none, or it is out of reach."""
+    if ended.state != "FAILED":
+        return None
+    with suppress(MscflowError):
+        return find_failure(settings.store_uri, submitted.run_id)
+    return None
+
+
+def judge(submitted: Submitted, ended: Ended, word: Failure | None, *, approval: bool) -> None:
     """Turn how a run ended into the command's end.
 
     Args:
         submitted: The run.
         ended: How it ended.
+        word: Of the step that failed; see ``word_of``.
         approval: Whether the gate leaves what passes to a person, so that nothing deployed is no refusal.
 
     Raises:
@@ -145,9 +157,11 @@ def judge(submitted: Submitted, ended: Ended, *, approval: bool) -> None:
         GateRefused: if it succeeded but the gate refused the model, so that nothing was deployed.
     """
     if ended.state != "SUCCEEDED":
-        raise RunFailed(f"run '{submitted.name}' did not succeed: {ended.sentence()}; see {submitted.link}")
+        why = f"step '{word.step}': {word.message}" if word else ended.sentence()
+        message = f"run '{submitted.name}' did not succeed: {why}; see {submitted.link}"
+        raise RunFailed(message, word.exit_code if word else 1)
     if ended.ran("promote") and not ended.ran("deploy") and not approval:
         raise GateRefused(
-            f"the gate refused the model of run '{submitted.name}', what served before still serves; "
-            f"the reasons are in its report; see {submitted.link}"
+            f"the gate refused the model of run '{submitted.name}', what served before still serves; the reasons are "
+            f"in its report; see {submitted.link}"
         )

@@ -3,11 +3,13 @@
 import pytest
 
 from components.errors import EndpointUnavailable, GateRefused
+from components.failure import Failure, leave_word
+from components.patience import RUN_VARIABLE
 from pipelines.kubeflow.connection import Connection
 from pipelines.kubeflow.failures import NotThere
 from pipelines.kubeflow.following import RunFailed, follow
 from pipelines.kubeflow.running import cancel
-from pipelines.kubeflow.submission import find, judge, submit, train_run
+from pipelines.kubeflow.submission import find, judge, submit, train_run, word_of
 
 from .keeping import task
 
@@ -89,20 +91,44 @@ def test_a_failed_run_names_its_step_and_why(kubeflow, watch, submitted):
     ended, told = watch()
     assert told[-1] == ("failed", "split")
     with pytest.raises(RunFailed, match=r"step 'split' failed: main: exit status 2, data version 'x' has 3 vessels"):
-        judge(submitted, ended, approval=False)
+        judge(submitted, ended, None, approval=False)
+
+
+def test_what_the_failed_step_left_in_the_store_is_told_with_its_exit_code(
+    kubeflow, settings, watch, submitted, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("MSCFLOW_STORE", str(tmp_path))
+    monkeypatch.setenv(RUN_VARIABLE, submitted.run_id)
+    leave_word(Failure(step="split", message="data version 'x' has 3 vessels", error="DataError", exit_code=2))
+    monkeypatch.delenv(RUN_VARIABLE)
+    kubeflow.becomes = lambda _run, _look: {
+        "state": "FAILED",
+        "tasks": [task("split", "FAILED", error="exit status 1")],
+    }
+    ended, _ = watch()
+    word = word_of(settings.model_copy(update={"store": str(tmp_path)}), submitted, ended)
+    with pytest.raises(RunFailed, match="step 'split': data version 'x' has 3 vessels") as failed:
+        judge(submitted, ended, word, approval=False)
+    assert failed.value.exit_code == 2
+
+
+def test_a_store_out_of_reach_costs_the_word_alone(kubeflow, settings, watch, submitted, tmp_path):
+    (tmp_path / "file").write_text("")
+    kubeflow.becomes = lambda _run, _look: {"state": "FAILED"}
+    assert word_of(settings.model_copy(update={"store": str(tmp_path / "file")}), submitted, watch()[0]) is None
 
 
 def test_a_run_that_failed_before_any_step_tells_the_reason_of_the_whole(kubeflow, watch, submitted):
     kubeflow.becomes = lambda _run, _look: {"state": "FAILED", "error": {"code": 9, "message": "image not found"}}
     with pytest.raises(RunFailed, match="it failed: image not found"):
-        judge(submitted, watch()[0], approval=False)
+        judge(submitted, watch()[0], None, approval=False)
 
 
 def test_a_cancelled_run_is_no_success(kubeflow, connection, watch, submitted):
     kubeflow.becomes = lambda _run, _look: {"state": "RUNNING"}
     cancel(connection, submitted.run_id)
     with pytest.raises(RunFailed, match="it was cancelled"):
-        judge(submitted, watch()[0], approval=False)
+        judge(submitted, watch()[0], None, approval=False)
 
 
 @pytest.mark.parametrize(("approval", "error"), [(False, GateRefused), (True, None)])
@@ -112,10 +138,10 @@ def test_a_run_that_deployed_nothing_was_refused_unless_a_person_is_to_decide(
     kubeflow.becomes = lambda _run, _look: {"state": "SUCCEEDED", "tasks": done(*STEPS[:-2])}
     ended, _ = watch()
     if error is None:
-        judge(submitted, ended, approval=approval)
+        judge(submitted, ended, None, approval=approval)
     else:
         with pytest.raises(error, match="the gate refused the model"):
-            judge(submitted, ended, approval=approval)
+            judge(submitted, ended, None, approval=approval)
 
 
 def test_folds_and_numbered_steps_are_all_told(kubeflow, connection, submitted):
