@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check test-cluster lock format stop clean
+.PHONY: help setup demo test check test-cluster images lock format stop clean
 
 help: ## List the targets.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-13s %s\n", $$1, $$2}'
@@ -29,6 +29,9 @@ check: $(READY) ## What pre-commit runs: format, lint, types, the arrows between
 test-cluster: $(READY) ## Tests that need containers, a Kubernetes API or Prometheus; they skip where there is none.
 	@bash infra/prometheus.sh $(VENV)
 	@$(BIN)/pytest -m cluster
+
+images: ## Build the images for a cluster, with a list of what is in each; infra/images/build.sh tells its options.
+	@bash infra/images/build.sh
 
 format: $(READY) ## Rewrite the sources in the project's format.
 	@$(BIN)/ruff check --fix --quiet .; $(BIN)/ruff format .

@@ -1,6 +1,6 @@
 """Prints the part of requirements.lock that an image needs, hashes included: what it asks for and all that this wants.
 
-usage: requirements.py control|train|predict [cpu]
+usage: requirements.py control|train|predict|sbom [cpu]
 
 pyproject.toml says what is asked for; the lock's own notes of who wanted what ("# via") lead to the rest. With
 ``cpu`` torch and CUDA's libraries are left out, as the lock holds the builds with CUDA alone.
@@ -18,7 +18,9 @@ CUDA = re.compile(r"(torch|torchvision|triton|nvidia-.*|cuda-.*)$")
 
 
 def asked(project: dict[str, object], image: str) -> set[str]:
-    """Give the names that an image asks for by itself."""
+    """Give the names that an image asks for by itself; ``sbom`` is what lists an image's contents."""
+    if image == "sbom":
+        return {"cyclonedx-bom"}
     base = {_name(each) for each in project["dependencies"]}
     extras = {_name(each) for extra in EXTRAS[image] for each in project["optional-dependencies"][extra]}
     return extras | (base & SERVED if image == "predict" else base)
