@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from components.errors import DataError
-from components.events import EVENTS_VARIABLE, Progress, emit, observed, step
+from components.events import EVENTS_VARIABLE, STANDARD_ERROR, Progress, emit, observed, step
 
 
 @pytest.fixture
@@ -67,6 +67,15 @@ def test_without_a_file_the_news_goes_to_standard_error(
     monkeypatch.delenv(EVENTS_VARIABLE, raising=False)
     emit("progress", task="search", done=3)
     assert capsys.readouterr().err == "[progress] task=search done=3\n"
+
+
+def test_a_pod_writes_events_where_its_log_is_read(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv(EVENTS_VARIABLE, STANDARD_ERROR)
+    emit("progress", task="train", done=3)
+    event = json.loads(capsys.readouterr().err)
+    assert (event["event"], event["task"], event["done"]) == ("progress", "train", 3)
 
 
 def test_an_observer_in_the_process_sees_events_instead_of_the_file(events: Path) -> None:
