@@ -22,7 +22,7 @@ def debian_packages() -> list[dict[str, str]]:
 
 
 def _component(package: str, version: str, architecture: str, distribution: str) -> dict[str, str]:
-    name = package.split(":")[0]
+    name = package.split(":", maxsplit=1)[0]
     purl = f"pkg:deb/debian/{quote(name)}@{quote(version, safe='')}?arch={architecture}&distro={distribution}"
     return {"type": "library", "bom-ref": purl, "name": name, "version": version, "purl": purl}
 

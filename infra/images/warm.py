@@ -12,9 +12,10 @@ import sys
 STEPS = ("boto3", "kfp.dsl.executor_main", "mlflow.tracking", "mlflow.store.artifact.s3_artifact_repo", "onnx")
 STEPS += ("onnxruntime", "pydantic_settings", "scipy.optimize", "sklearn.metrics", "sqlalchemy.dialects.postgresql")
 SERVED = ("boto3", "kserve", "kserve.protocol.grpc.servicer", "onnxruntime", "prometheus_client", "pydantic_settings")
+PEOPLE = ("kfp.compiler", "kfp.kubernetes", "matplotlib.figure", "rich.progress")
+TRACKER = ("mlflow.cli", "mlflow.server", "mlflow.server.handlers", "mlflow.store.tracking.sqlalchemy_store")
 IMPORTED = {
-    "control": (*STEPS, "kfp.compiler", "kfp.kubernetes", "matplotlib.figure", "mlflow.server")
-    + ("mlflow.cli", "mlflow.server.handlers", "mlflow.store.tracking.sqlalchemy_store", "rich.progress", *SERVED),
+    "control": (*STEPS, *PEOPLE, *TRACKER, *SERVED),
     "train": (*STEPS, "optuna", "safetensors.torch", "torch.distributed.run", "torch.onnx", "onnxscript"),
     "predict": SERVED,
 }
