@@ -7,10 +7,12 @@ at the moment of its death, and each step waits for that lock. A runner that end
 import fcntl
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import FrameType
 from typing import IO
 
 _SUFFIX = ".runner"
@@ -37,6 +39,23 @@ def end_with_runner(events: Path) -> None:
     with suppress(OSError):
         file = events.with_suffix(_SUFFIX).open("rb")
         threading.Thread(target=_wait, args=(file,), name="lifeline", daemon=True).start()
+
+
+@contextmanager
+def ended_by_signal() -> Iterator[None]:
+    """Let SIGTERM, by which a cluster cancels a step, end it as an error would, so that what it began is undone."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def end(number: int, _: FrameType | None) -> None:
+        sys.exit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _wait(file: IO[bytes]) -> None:

@@ -13,6 +13,7 @@ from components.deployment.ways import Canary, Trialled
 from components.endpoint.files import WantedModel
 from components.endpoint.releases import ReleasedModel, address_of, publish, read_release
 from components.errors import DeploymentError, InputError
+from components.lifeline import ended_by_signal
 from components.rollout import Rolling
 from components.settings import ServingSettings
 from components.storage import open_store
@@ -68,7 +69,8 @@ class ClusterEndpoint:
         turn = self._standings.take_turn(most, rolling.timeout)
         stands = self._standings.read().release
         try:
-            done = self._bring(name, wanted, stands)
+            with ended_by_signal():
+                done = self._bring(name, wanted, stands)
             stands = done.about["release"]
         finally:
             self._standings.end_turn(turn, stands)

@@ -1,18 +1,13 @@
 """A training in pods of its own: its TrainJob is made, followed, tried again, and gone at the end."""
 
-import signal
-import sys
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from components.apiserver import ApiServer
 from components.errors import ClusterError, TrainingError
 from components.events import emit
+from components.lifeline import ended_by_signal
 from components.trainer import Launching
 from components.training.podlog import PodLog
 from components.training.trainjob import MADE_BY, MANAGER, NODE, PLURAL, SPEC, VERSION, trainjob
@@ -45,7 +40,7 @@ def launch(job: "Job", launching: Launching) -> None:
 
     training = StoredTraining.put(job)
     if not training.finished:
-        with _ended_by_signal():
+        with ended_by_signal():
             _Launch(training, trainjob(training.id, training.uri, job.settings.processes, launching), launching).run()
     if not training.fetch_result(job.output):
         raise TrainingError(f"{training.uri} was finished, and its result was taken away; start the training again")
@@ -191,20 +186,3 @@ def _condition(found: dict[str, Any], kind: str) -> dict[str, Any] | None:
 def _has_run(found: dict[str, Any]) -> bool:
     jobs = [job for job in found.get("status", {}).get("jobsStatus") or () if job["name"] == NODE]
     return any(job.get(count) for job in jobs for count in ("ready", "succeeded", "failed"))
-
-
-@contextmanager
-def _ended_by_signal() -> Iterator[None]:
-    """Let SIGTERM, by which a cluster cancels a step, end it as an error would, and so take its TrainJob away."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def end(number: int, _: FrameType | None) -> None:
-        sys.exit(128 + number)
-
-    before = signal.signal(signal.SIGTERM, end)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
