@@ -46,7 +46,9 @@ class RolloutSettings(Section):
     max_latency: float = Field(
         2.0, gt=0, description="seconds that 95 of 100 answers of a new release must come within"
     )
-    max_slowdown: float = Field(3.0, gt=0, description="times what served before, asked in turn with it")
+    max_slowdown: float = Field(
+        3.0, gt=0, description="times what served before, asked in turn with it; 0.25 s are always allowed"
+    )
     timeout: float = Field(600.0, gt=0, description="seconds that a release may take to get ready, or a step to end")
     interval: float = Field(2.0, gt=0, description="seconds between two looks at the InferenceService")
     address: Literal["inside", "outside"] = Field(

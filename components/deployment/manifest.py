@@ -10,10 +10,11 @@ from components.settings import ServingSettings
 
 CONTAINER = "kserve-container"  # what KServe wants the container to be called that answers
 PORT, GRPC_PORT = 8080, 8081
+DRAIN_SECONDS = 10
 TOKENS_FOLDER = "/etc/mscflow"
 # What a server of this machine is told of its addresses and files; a pod has its own.
 _OWN = {"host", "port", "grpc_port", "start_timeout", "token_file", "tls_certificate", "tls_key", "tls_client_ca"}
-_LABELS = {"app.kubernetes.io/name": "mscflow-predictor", "app.kubernetes.io/part-of": "mscflow"}
+_LABELS = {"app.kubernetes.io/name": "mscflow-inference", "app.kubernetes.io/part-of": "mscflow"}
 
 
 def render(
@@ -133,6 +134,8 @@ def _options(rolling: Rolling, serving: ServingSettings) -> list[str]:
         )
     changed = serving.model_dump(exclude=_OWN, exclude_defaults=True)
     addresses: dict[str, Any] = {"host": "0.0.0.0", "port": PORT, "grpc_port": GRPC_PORT}  # noqa: S104  in its pod
+    # Until the last balancer has heard that a pod is going, it still sends requests.
+    addresses["drain"] = DRAIN_SECONDS
     if rolling.token_secret:
         addresses["token_file"] = f"{TOKENS_FOLDER}/tokens"
     return [

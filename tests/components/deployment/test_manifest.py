@@ -1,0 +1,66 @@
+from typing import Any
+
+import pytest
+
+from components.deployment.manifest import release_of, render
+from components.deployment.services import Mode
+from components.errors import SettingsError
+from components.rollout import Rolling
+from components.settings import ServingSettings
+from tests.kubernetes import CrdServer
+
+RELEASE = "s3://cultures/store/releases/" + "a" * 64
+KNATIVE, STANDARD = Mode.named(True), Mode.named(False)
+# Fields of a pod that Knative refuses, and one that it ignores.
+NOT_KNATIVES = {"terminationGracePeriodSeconds", "deploymentStrategy"}
+
+
+def predictor(mode: Mode, percent: int | None = None, serving: ServingSettings | None = None, **given: Any) -> Any:
+    manifest = render(Rolling(target="kserve", **given), serving or ServingSettings(), mode, RELEASE, percent)
+    return manifest["spec"]["predictor"]
+
+
+def test_nothing_is_said_that_the_mode_would_ignore() -> None:
+    knative, standard = predictor(KNATIVE, 10), predictor(STANDARD)
+    assert knative["canaryTrafficPercent"] == 10
+    assert not NOT_KNATIVES & set(knative)
+    assert standard["deploymentStrategy"]["rollingUpdate"] == {"maxUnavailable": 0, "maxSurge": 1}
+    assert "canaryTrafficPercent" not in standard
+    assert len(knative["containers"][0]["ports"]) == 1
+    with pytest.raises(ValueError, match="do not split requests"):
+        predictor(STANDARD, 10)
+
+
+def test_secrets_are_named_and_never_said() -> None:
+    container = predictor(STANDARD, storage_secret="keys", config_map="where", token_secret="tokens")["containers"][0]
+    given = {each["name"]: each for each in container["env"]}
+    assert given["AWS_SECRET_ACCESS_KEY"]["valueFrom"]["secretKeyRef"]["name"] == "keys"
+    assert given["AWS_ENDPOINT_URL"]["valueFrom"]["configMapKeyRef"]["name"] == "where"
+    assert all("value" not in each for name, each in given.items() if name != "HOME")
+    assert container["args"][-2:] == ["--token-file", "/etc/mscflow/tokens"]
+
+
+def test_the_servers_limits_go_along_and_its_place_on_this_machine_does_not() -> None:
+    serving = ServingSettings(host="127.0.0.1", port=9000, queue=99)
+    arguments = predictor(STANDARD, serving=serving)["containers"][0]["args"]
+    assert arguments[arguments.index("--queue") + 1] == "99"
+    assert arguments[arguments.index("--host") + 1] == "0.0.0.0"  # noqa: S104
+    assert "9000" not in arguments
+    with pytest.raises(SettingsError, match=r"serving\.token_file is a file of this machine.*rollout\.token_secret"):
+        predictor(STANDARD, serving=ServingSettings(token_file="tokens"))
+
+
+def test_a_release_is_found_again_in_what_was_written() -> None:
+    assert release_of(render(Rolling(), ServingSettings(), KNATIVE, RELEASE)) == RELEASE
+    assert release_of({"spec": {"predictor": {"model": {"modelFormat": {"name": "sklearn"}}}}}) is None
+
+
+@pytest.mark.cluster
+@pytest.mark.parametrize("mode", [KNATIVE, STANDARD])
+def test_the_api_server_takes_it_and_refuses_what_is_misspelt(crd_server: CrdServer, mode: Mode) -> None:
+    rolling = Rolling(target="kserve", token_secret="tokens", payload_url="http://payloads")
+    manifest = render(rolling, ServingSettings(), mode, RELEASE, 10 if mode.knative else None)
+    crd_server.check(manifest)
+    manifest["spec"]["predictor"]["canaryTraficPercent"] = 10
+    with pytest.raises(RuntimeError, match="canaryTraficPercent"):
+        crd_server.check(manifest)
