@@ -22,7 +22,6 @@ from components.storage import open_store
 from components.training.boxed import load_boxed
 from components.training.checkpoint import FileCheckpoint
 from components.training.data import Part, TrainingData
-from components.training.detection import fit_detector
 from components.training.fit import Fit
 from components.training.loop import Outcome, Result
 from components.training.ranks import Ranks, join_ranks
@@ -129,6 +128,9 @@ def _detect(
     ranks: Ranks,
     tell: Tell,
 ) -> FoldResult:
+    # It takes torchvision, which classifiers can do without.
+    from components.training.detection import fit_detector
+
     settings, detection, cache = job.unit.settings, job.unit.detecting, job.cache
     prep = input_of(settings, weights)
     train, validation, test = (load_boxed(repository, parts[name], prep, detection.positive, cache) for name in _PARTS)
