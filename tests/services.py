@@ -32,8 +32,11 @@ class S3Service:
 
     @property
     def inside(self) -> dict[str, str]:
-        """Variables that point AWS clients in the network here."""
-        return _variables(f"http://{S3_ALIAS}:{S3_PORT}")
+        """Variables that point AWS clients in the network here.
+
+        By the address, not the name: MLflow's server hands its own address of S3 on to clients, with a signature.
+        """
+        return _variables(f"http://{self.address}:{S3_PORT}")
 
     @property
     def outside(self) -> dict[str, str]:
@@ -59,7 +62,7 @@ def start_s3(docker: Docker, image: str, network: str, folder: Path, bucket: str
     Args:
         docker: The engine; it removes the container at the end.
         image: Any image of Linux; the server is this environment's own program, which needs nothing.
-        network: That it joins.
+        network: That it joins; in ``bridge``, where the small cluster's pods are, it has its address alone.
         folder: Gets the server's settings.
         bucket: Name.
     """
@@ -70,7 +73,8 @@ def start_s3(docker: Docker, image: str, network: str, folder: Path, bucket: str
     command += ["-s3.config=/s3.json", "-master.telemetry=false", "-admin.ui=false", "-webdav=false"]
     command += ["-s3.port.iceberg=0", "-s3.port.lance=0"]
     mounts = [f"--volume={weed}:/weed:ro", f"--volume={folder / 's3.json'}:/s3.json:ro"]
-    container = docker.start(image, *command, network=network, alias=S3_ALIAS, options=mounts)
+    alias = None if network == "bridge" else S3_ALIAS
+    container = docker.start(image, *command, network=network, alias=alias, options=mounts)
     service = S3Service(container, container.address(network))
     _await(container, lambda: service.make_bucket(bucket))
     return service
@@ -101,8 +105,17 @@ def start_mlflow(docker: Docker, image: str, network: str, s3: S3Service, artifa
     quiet = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
     container = docker.start(image, *command, network=network, alias=MLFLOW_ALIAS, environment=s3.inside | quiet)
     uri = f"http://{container.address(network)}:{MLFLOW_PORT}"
-    _await(container, lambda: _healthy(uri))
+    wait_until(container, f"{uri}/health")
     return uri
+
+
+def wait_until(container: Container, url: str) -> None:
+    """Wait until a container's server answers a URL.
+
+    Raises:
+        RuntimeError: if it ends, or too much time passes, without it.
+    """
+    _await(container, lambda: _answers(url))
 
 
 def _variables(endpoint: str) -> dict[str, str]:
@@ -115,9 +128,9 @@ def _variables(endpoint: str) -> dict[str, str]:
     }
 
 
-def _healthy(uri: str) -> bool:
+def _answers(url: str) -> bool:
     try:
-        return requests.get(f"{uri}/health", timeout=2).ok
+        return requests.get(url, timeout=2).ok
     except requests.RequestException:
         return False
 
