@@ -89,5 +89,5 @@ def _answer(submitted: "Submitted", ended: "Ended") -> dict[str, Any]:
 
 def _show(submitted: "Submitted", ended: "Ended") -> None:
     took = "" if ended.seconds is None else f" after {ended.seconds:.0f} s"
-    click.echo(f"run       {submitted.run_id}: {ended.sentence()}{took}")
+    click.echo(f"run       {submitted.run_id}{took}: {ended.sentence()}")
     click.echo(f"page      {submitted.link}")

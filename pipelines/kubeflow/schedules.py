@@ -117,7 +117,11 @@ def is_paused(schedule: Json) -> bool:
 def told(schedule: Json) -> str:
     """Say when a recurring run starts a run."""
     expression, interval = _when(schedule)
-    return f"cron {expression} (UTC)" if expression else f"every {interval} s"
+    if expression:
+        return f"cron {expression} (UTC)"
+    seconds = int(interval or 0)
+    unit = max((unit for unit, length in _UNITS.items() if seconds % length == 0), key=_UNITS.__getitem__)
+    return f"every {seconds // _UNITS[unit]}{unit}"
 
 
 def _same(there: Json, wanted: Json) -> bool:

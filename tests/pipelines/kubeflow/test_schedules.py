@@ -95,6 +95,11 @@ def test_five_fields_of_cron_mean_second_0(text, said):
     assert schedules.cron(text) == {"cron_schedule": {"cron": said}}
 
 
+@pytest.mark.parametrize("text", ["45s", "90m", "6h", "3d"])
+def test_an_interval_is_told_as_it_was_given(text):
+    assert schedules.told({"trigger": schedules.every(text)}) == f"every {text}"
+
+
 @pytest.mark.parametrize("text", ["", "* * * *", "hourly now please x y z w", "0 3 * * ;"])
 def test_what_is_no_cron_expression_is_refused(text):
     with pytest.raises(InputError, match="is no cron expression"):
