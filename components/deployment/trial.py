@@ -103,7 +103,7 @@ class Trial:
                 look()
                 next_look = _since(begun) + self._rolling.interval
             if self.ask(url, tally) is None:
-                self._judge_failures(tally)
+                self._judge_failures(tally, expected=math.ceil(self._rolling.samples * 100 / percent))
                 time.sleep(min(self._rolling.interval, 0.2))
             if _since(begun) > self._rolling.timeout:
                 self.judge(tally, percent)
@@ -120,7 +120,7 @@ class Trial:
 
     def judge(self, tally: Tally, percent: int = 100) -> None:
         """Judge the failures and the slowness of a trial; see ``step``."""
-        self._judge_failures(tally, final=True)
+        self._judge_failures(tally)
         new = tally.of(self.digest)
         old = [each for digest, given in tally.seconds.items() if digest != self.digest for each in given]
         if not old and new and percent < 100 and (percent / 100) ** len(new) < _CHANCE:
@@ -141,10 +141,9 @@ class Trial:
                 f"{usual:.3f} s; rollout.max_slowdown is {self._rolling.max_slowdown:g}"
             )
 
-    def _judge_failures(self, tally: Tally, *, final: bool = False) -> None:
-        """Give up as soon as no number of further answers could make up for the failures."""
-        of = tally.requests if final else max(tally.requests, self._rolling.samples)
-        if len(tally.failures) > self._rolling.max_errors * of:
+    def _judge_failures(self, tally: Tally, expected: int = 0) -> None:
+        """Give up once more requests have failed than may of all that are made, or are still expected."""
+        if len(tally.failures) > self._rolling.max_errors * max(tally.requests, expected):
             raise DeploymentError(
                 f"{len(tally.failures)} of {tally.requests} requests failed, such as: {tally.failures[-1]}; "
                 f"rollout.max_errors is {self._rolling.max_errors:g}"

@@ -169,7 +169,8 @@ class Canary(Way):
     def _try_out(self, release: str) -> None:
         if self._trial.joins:
             return  # nobody can ask for it yet, and who serves now would refuse
-        revision = self._held.look().created
+        # A rollout that was killed may have made its revision already.
+        revision = None if self._held.release == release else self._held.look().created
         for percent in self._rolling.canary:
             self._held.put(self._render(release, percent))
             url = self._await(self._held, partial(_has_share, percent=percent, unless=revision))
@@ -180,9 +181,12 @@ class Canary(Way):
         return found.ready and found.percent == 100
 
     def _restore(self, before: str) -> None:
-        """Take all requests from the new revision at once, unless it has them all; then describe the old one again."""
-        kept, now = self._held.before.rolled_out, self._held.look()
-        if kept is not None and now.rolled_out == kept:
+        """Take all requests from the new revision at once, unless it has them all; then describe the old one again.
+
+        Without the first, the new one would get all of them until the old one, described again, is ready.
+        """
+        now = self._held.look()
+        if now.rolled_out is not None and now.created != now.rolled_out:
             self._held.put(self._render(before, 0))
             self._held.before = now  # its failure is told already
             self._await(self._held, partial(_has_share, percent=0, unless=now.created))

@@ -9,12 +9,25 @@ import pytest
 
 from components.bundle import KnownAnswer
 from components.deployment.manifest import release_of
+from components.deployment.standing import Standings
+from components.deployment.trial import Trial
+from components.deployment.ways import Way
 from components.endpoint.files import WantedModel
 from components.errors import DeploymentError, RolloutLost
+from components.patience import RUN_VARIABLE
 from tests.components.deployment import clusters
 from tests.components.deployment.clusters import CELLS, MODEL, Everything, Made, Slow, answering
 from tests.components.deployment.controller import Servers
 from tests.kubernetes import CrdServer
+
+
+class Killed(BaseException):
+    """Stands for a process that ends at once."""
+
+
+def killed(*_: object) -> None:
+    raise Killed
+
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(200)]
 
@@ -176,6 +189,36 @@ def test_a_share_that_is_told_but_not_kept_is_not_believed(
     with pytest.raises(DeploymentError, match=r"all of \d+ requests were answered by the new release.* 20 %"):
         made.roll_out(versions["2"], samples=12)
     assert made.specified() == (first.about["release"], None)
+
+
+@pytest.mark.parametrize("good", [True, False])
+def test_what_a_killed_rollout_left_is_finished_or_undone_by_its_next_attempt(
+    cluster: Callable[..., Made],
+    versions: dict[str, WantedModel],
+    png: Callable[..., bytes],
+    monkeypatch: pytest.MonkeyPatch,
+    good: bool,
+) -> None:
+    monkeypatch.setenv(RUN_VARIABLE, "retrain-7")
+    made = cluster()
+    first = made.roll_out(versions["1"])
+    with monkeypatch.context() as patch:
+        patch.setattr(Trial, "step", killed)
+        patch.setattr(Way, "_undo", lambda *_: None)
+        patch.setattr(Standings, "end_turn", lambda *_: None)
+        with pytest.raises(Killed):
+            made.roll_out(versions["2"])
+    assert made.specified()[1] == 20
+    if good:
+        second = made.roll_out(versions["2"])
+        assert (second.previous[MODEL].version, answering(second.about["url"], png())) == ("1", "2")
+        assert made.specified() == (second.about["release"], None)
+    else:
+        made.behaviour.broken = Everything(except_for=first.about["release"])
+        with pytest.raises(DeploymentError, match="requests failed"):
+            made.roll_out(versions["2"])
+        assert made.specified() == (first.about["release"], None)
+        assert answering(first.about["url"], png()) == "1"
 
 
 def test_another_writer_is_told_and_left_alone(cluster: Callable[..., Made], versions: dict[str, WantedModel]) -> None:
