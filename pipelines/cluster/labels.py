@@ -17,7 +17,8 @@ def relabel(spec: Any) -> None:
     from google.protobuf.struct_pb2 import Struct
 
     names: dict[str, str] = {}
-    _name(spec, spec.root.dag, names, Counter())
+    # KFP's loader takes a pipeline for that step alone which has its name, as train does.
+    _name(spec, spec.root.dag, names, Counter([spec.pipeline_info.name]))
     executors, named = spec.deployment_spec.fields["executors"].struct_value, Struct()
     parts = {old: type(spec.root)() for old in names}
     for old, part in parts.items():

@@ -5,7 +5,7 @@ import re
 import pytest
 import yaml
 from google.protobuf import json_format
-from kfp import dsl, kubernetes
+from kfp import components, dsl, kubernetes
 
 from components.cluster import ClusterSettings
 from components.settings import load_settings
@@ -71,6 +71,13 @@ def compiled(request, tmp_path_factory):
     path = tmp_path_factory.mktemp("compiled") / "pipeline.yaml"
     compile_pipeline(request.param, path)
     return tuple(yaml.safe_load_all(path.read_text()))
+
+
+@pytest.mark.parametrize("pipeline", PIPELINES)
+def test_kfp_loads_it_as_a_whole_although_a_step_has_its_name(pipeline, tmp_path):
+    compile_pipeline(pipeline, tmp_path / "pipeline.yaml")
+    loaded = components.load_component_from_file(str(tmp_path / "pipeline.yaml"))
+    assert set(cluster_arguments(ClusterSettings())) < set(loaded.component_spec.inputs)
 
 
 def reached(spec, given, dag, label="root"):
@@ -165,5 +172,6 @@ def test_images_are_put_in_by_digest_each_in_its_steps(tmp_path):
     assert not any(map(is_mutable, images))
     spec, _ = yaml.safe_load_all((tmp_path / "train.yaml").read_text())
     executors = {label: each["container"]["image"] for label, each in spec["deploymentSpec"]["executors"].items()}
-    assert {label for label, image in executors.items() if "/train@" in image} == {"exec-search", "exec-train"}
+    assert {kind_of(label) for label, image in executors.items() if "/train@" in image} == {Kind.SEARCH, Kind.TRAIN}
+    assert {kind_of(label) for label, image in executors.items() if "/control@" in image} == {Kind.CONTROL}
     assert is_mutable("registry:5000/train:0.1.0")
