@@ -67,10 +67,9 @@ def test_a_process_has_no_rights_and_one_place_to_write_to(docker, images, name)
 
 @pytest.mark.parametrize(("name", "variable"), [("control", "CONTROL"), ("train", "TRAIN")])
 def test_every_step_finds_in_its_image_what_it_imports(docker, images, name, variable):
-    modules = sorted(step_imports(variable))
-    assert modules
-    done = docker.run(images[name], "python", "-c", f"import {', '.join(modules)}; print('all')")
-    assert done.splitlines()[-1] == "all"
+    statements = sorted(step_imports(variable))
+    assert len(statements) > 5
+    docker.run(images[name], "python", "-c", "\n".join(statements))
 
 
 @pytest.mark.parametrize(
@@ -87,9 +86,9 @@ def test_people_and_servers_have_their_commands_in_the_control_image(docker, ima
 
 
 def test_the_training_image_fits_a_model(docker, images):
-    last = docker.run(images["train"], "python", "-c", FIT, options=["--shm-size=256m"]).splitlines()[-1]
-    found = re.fullmatch(r"loss (\d+\.\d+) (\d+)", last)
-    assert found is not None, last
+    told = docker.run(images["train"], "python", "-c", FIT, options=["--shm-size=256m"])
+    found = re.search(r"^loss (\d+\.\d+) (\d+)$", told, re.MULTILINE)
+    assert found is not None, told
     assert 0 < float(found[1]) < 10
     assert int(found[2]) > 1_000_000
 
@@ -141,11 +140,9 @@ def test_the_list_beside_an_image_names_all_that_is_in_it(docker, images, name):
 
 
 def step_imports(variable: str) -> set[str]:
-    """Give the modules that the bodies of all steps of one image import; a step's wrapper is all that travels."""
+    """Give the imports in the bodies of all steps of one image, as statements; no more than a body travels."""
     found: set[str] = set()
-    for path in sorted(
-        [*Path(ROOT, "components").rglob("component.py"), *Path(ROOT, "pipelines").rglob("component.py")]
-    ):
+    for path in [path for part in ("components", "pipelines") for path in Path(ROOT, part).rglob("component.py")]:
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.FunctionDef) and variable in {
                 ast.unparse(keyword.value)
@@ -153,7 +150,5 @@ def step_imports(variable: str) -> set[str]:
                 if isinstance(each, ast.Call)
                 for keyword in each.keywords
             }:
-                inner = [each for each in ast.walk(node) if isinstance(each, ast.ImportFrom | ast.Import)]
-                found |= {each.module for each in inner if isinstance(each, ast.ImportFrom) and each.module}
-                found |= {name.name for each in inner if isinstance(each, ast.Import) for name in each.names}
+                found |= {ast.unparse(each) for each in ast.walk(node) if isinstance(each, ast.Import | ast.ImportFrom)}
     return found
