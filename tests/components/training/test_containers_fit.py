@@ -85,7 +85,7 @@ class Pair:
 
     def await_epoch(self, number: int) -> None:
         """Wait until an epoch is over and its checkpoint saved."""
-        deadline, word = time.monotonic() + 120, f"task=train done={number} "
+        deadline, word = time.monotonic() + 300, f"task=train done={number} "
         while word not in self.first.logs() + self.second.logs():
             assert time.monotonic() < deadline, self.first.logs() + self.second.logs()
             time.sleep(0.05)
@@ -95,7 +95,7 @@ class Pair:
 
     def await_end(self) -> None:
         for container in (self.first, self.second):
-            assert container.wait(timeout=150) == 0, container.logs()
+            assert container.wait(timeout=300) == 0, container.logs()
 
     def remove(self) -> None:
         self.first.remove()
@@ -108,7 +108,7 @@ def record_of(training: StoredTraining, folder: Path) -> dict[str, Any]:
     return record
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(900)
 def test_one_of_two_containers_is_killed_and_the_metrics_are_those_of_an_undisturbed_run(
     docker: Docker, images: dict[str, str], network: str, s3: S3Service, job: Job, tmp_path: Path
 ) -> None:
