@@ -1,15 +1,12 @@
 """Where a released model is served: by a process of this machine, or by an InferenceService of a cluster."""
 
-import os
 from typing import Annotated, Literal, Self
 
 from pydantic import Field
 
 from components.cluster import ClusterSettings, Name, Quantity
-from components.images import VERSION
+from components.images import PREDICT
 from components.section import Section
-
-PREDICT = os.environ.get("MSCFLOW_PREDICT_IMAGE", f"mscflow/predict-python:{VERSION}")
 
 Percent = Annotated[int, Field(ge=1, le=99)]
 

@@ -1,13 +1,22 @@
+import time
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from components.deployment.manifest import release_of, render
 from components.deployment.services import Mode
+from components.endpoint.client import Client
+from components.endpoint.files import WantedModel
+from components.endpoint.releases import publish
 from components.errors import SettingsError
 from components.rollout import Rolling
 from components.settings import ServingSettings
+from components.storage import open_store
+from tests.containers import Docker
 from tests.kubernetes import CrdServer
+from tests.servers import S3Server, free_ports
 
 RELEASE = "s3://cultures/store/releases/" + "a" * 64
 KNATIVE, STANDARD = Mode.named(True), Mode.named(False)
@@ -53,6 +62,33 @@ def test_the_servers_limits_go_along_and_its_place_on_this_machine_does_not() ->
 def test_a_release_is_found_again_in_what_was_written() -> None:
     assert release_of(render(Rolling(), ServingSettings(), KNATIVE, RELEASE)) == RELEASE
     assert release_of({"spec": {"predictor": {"model": {"modelFormat": {"name": "sklearn"}}}}}) is None
+
+
+@pytest.mark.cluster
+def test_the_predictors_image_serves_what_is_written(
+    docker: Docker,
+    images: dict[str, str],
+    s3_uri: str,
+    s3_server: S3Server,
+    make_bundle: Callable[..., str],
+    png: Callable[..., bytes],
+    tmp_path: Path,
+) -> None:
+    wanted = WantedModel(str(tmp_path), "1", make_bundle(tmp_path, favour=2))
+    release = publish(open_store(s3_uri), {"confluence-single-stack": wanted}).uri
+    container = render(Rolling(), ServingSettings(), STANDARD, release)["spec"]["predictor"]["containers"][0]
+    # What the pod would have of its own: an address, and the variables that the secret and the settings hold.
+    ports = dict(zip(("8080", "8081"), map(str, free_ports(2)), strict=True))
+    arguments = [ports.get(each, each) for each in container["args"]]
+    held = {each["name"]: each.get("value") or s3_server.environment()[each["name"]] for each in container["env"]}
+    running = docker.start(images["predict"], *container["command"], *arguments, network="host", environment=held)
+    with Client(f"http://127.0.0.1:{ports['8080']}", patience=60) as client:
+        client.models()  # it waits until the server listens
+        while client.why_not_ready() is not None:
+            assert running.state() == "running", running.logs()
+            time.sleep(0.1)
+        (answer,) = client.predict("confluence-single-stack", [("image.png", png())])
+    assert (answer.digest, answer.confluence_class) == (wanted.digest, 2)
 
 
 @pytest.mark.cluster
