@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -152,5 +153,6 @@ def _results(root: Path) -> dict[str, dict[str, Any]]:
     for path in root.glob("*/*/executor_output.json"):
         given = json.loads(path.read_text()).get("parameterValues", {})
         if "result" in given:
-            found[path.parent.name] = json.loads(given["result"])
+            # kfp numbers tasks whose name another component has, in one compilation and not in the next.
+            found[re.sub(r"-\d+$", "", path.parent.name)] = json.loads(given["result"])
     return found
