@@ -31,14 +31,13 @@ HOST = {"Host": "mlflow:5000"}
 
 
 @pytest.fixture(scope="module")
-def postgres(docker: Docker) -> Iterator[str]:
-    """An image that takes the published one's place."""
-    tag = f"mscflow-test-postgres:{uuid4().hex[:12]}"
+def postgres(docker: Docker) -> str:
+    """An image that takes the published one's place; it stays, as our own images do, for the next run."""
+    tag = "mscflow/test-postgres:15"
     base = os.environ.get("MSCFLOW_BASE_IMAGE", "python:3.11-slim-bookworm")
     folder = Path(__file__).parent / "postgres"
     docker("build", "--quiet", f"--tag={tag}", f"--build-arg=BASE={base}", str(folder), timeout=300)
-    yield tag
-    docker("rmi", tag, check=False)
+    return tag
 
 
 @pytest.fixture(scope="module")
