@@ -66,9 +66,9 @@ class Deployed:
         return str(self.cluster.get("service", service, self.namespace)["spec"]["clusterIP"])
 
     def pods(self, app: str) -> list[Manifest]:
-        """Give the pods of an application."""
+        """Give the pods of an application that are there to stay."""
         found = self.kubectl("get", "pods", f"--selector=app.kubernetes.io/name={app}", "--output=json")
-        return list(json.loads(found)["items"])
+        return [pod for pod in json.loads(found)["items"] if "deletionTimestamp" not in pod["metadata"]]
 
     def kill(self, app: str, container: str) -> None:
         """Kill a container of one of an application's pods, as a lack of memory would."""
