@@ -36,12 +36,12 @@ def installed(cluster: SmallCluster) -> Iterator[None]:
         assert file is not None
         definition = file.read().decode()
     known = name.split("/")[1] in cluster.kubectl("get", "crd", "--output=name")
-    if not known:
-        # This old server does not know the rules that the definition holds beside its schema, and leaves them out.
-        cluster.kubectl("create", "--validate=false", "--filename=-", given=definition)
+    try:
+        if not known:
+            # This old server does not know the rules that the definition holds beside its schema, and leaves them out.
+            cluster.kubectl("create", "--validate=false", "--filename=-", given=definition)
         asked = "--output=jsonpath={.status.conditions[?(@.type=='Established')].status}"
         until(lambda: cluster.kubectl("get", name, asked) == "True")
-    try:
         yield
     finally:
         if not known:
