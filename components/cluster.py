@@ -37,6 +37,7 @@ class ClusterSettings(Section):
     config_map: Name = Field("mscflow", description="that names the store and the tracking server")
     storage_secret: Name = Field("mscflow-s3", description="with the object store's credentials; it may be absent")
     tracking_secret: Name = Field("mscflow-mlflow", description="with those of the tracking server; it may be absent")
+    search_secret: Name = Field("mscflow-search", description="with the database of searches; it may be absent")
     control: StepSettings = StepSettings()
     search: LearningSettings = LearningSettings()
     train: LearningSettings = LearningSettings()

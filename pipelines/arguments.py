@@ -45,7 +45,8 @@ def _shared(settings: Settings) -> dict[str, Any]:
         "modality": str(settings.modality),
         "data": plain["data"],
         "splitting": plain["split"],
-        "searching": plain["search"],
+        # A database's password is no parameter of a pipeline, which everybody reads: it is in the steps' environment.
+        "searching": {name: value for name, value in plain["search"].items() if name != "storage"},
         "training": plain["training"],
         "detection": plain["detection"],
         "evaluating": plain["evaluation"],

@@ -36,6 +36,8 @@ def environment(settings: Settings, folder: Path, about: Mapping[str, str]) -> I
         # that spins for long takes three to ten times as long.
         "GOMP_SPINCOUNT": os.environ.get("GOMP_SPINCOUNT", "1000"),
     }
+    if settings.search.storage is not None:
+        changes["MSCFLOW_SEARCH__STORAGE"] = settings.search.storage
     before = {name: os.environ.get(name) for name in changes}
     os.environ.update(changes)
     try:

@@ -29,9 +29,8 @@ def search(
 
     with step("search") as report:
         own = load_settings()
-        how, fitting = SearchSettings.model_validate(settings), TrainingSettings.model_validate(training)
-        if how.storage is None:  # a database's password is no parameter of a pipeline, which everybody reads
-            how = how.model_copy(update={"storage": own.search.storage})
+        how = SearchSettings.model_validate({**settings, "storage": own.search.storage})
+        fitting = TrainingSettings.model_validate(training)
         if champion:
             fetch_bundle(open_store(store), champion, own.home / "models")
         if earlier := earlier_trials(own.home, champion, fitting):

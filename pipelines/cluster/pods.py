@@ -11,6 +11,7 @@ PLACES = ("MSCFLOW_STORE", "MSCFLOW_TRACKING_URI")
 STORAGE = ("AWS_ENDPOINT_URL", "AWS_DEFAULT_REGION")
 STORAGE_LOGIN = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 TRACKING_LOGIN = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")
+SEARCH_LOGIN = ("MSCFLOW_SEARCH__STORAGE",)
 # Argo labels every pod of a run with the run's id.
 RUN_LABEL = "metadata.labels['pipeline/runid']"
 USER, GROUP = 10001, 0
@@ -24,7 +25,10 @@ def pod(kind: Kind, cluster: ClusterSettings) -> Any:
     for keys, optional in ((PLACES, False), (STORAGE, True)):
         _add(config.config_map_as_env.add(), "config_map", cluster.config_map, keys, optional=optional)
     # A cloud's workload identity, and a tracking server behind a network policy, need neither.
-    for secret, keys in ((cluster.storage_secret, STORAGE_LOGIN), (cluster.tracking_secret, TRACKING_LOGIN)):
+    logins = {cluster.storage_secret: STORAGE_LOGIN, cluster.tracking_secret: TRACKING_LOGIN}
+    if kind.learns:
+        logins[cluster.search_secret] = SEARCH_LOGIN
+    for secret, keys in logins.items():
         _add(config.secret_as_env.add(), "secret", secret, keys, optional=True)
     config.field_path_as_env.add(name=RUN_VARIABLE, field_path=RUN_LABEL)
     config.empty_dir_mounts.add(volume_name="temporary", mount_path="/tmp", size_limit=cluster.temporary)  # noqa: S108

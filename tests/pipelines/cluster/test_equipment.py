@@ -9,6 +9,7 @@ from kfp import components, dsl, kubernetes
 
 from components.cluster import ClusterSettings
 from components.settings import load_settings
+from pipelines.arguments import pipeline_arguments
 from pipelines.cluster.equipment import equip
 from pipelines.cluster.parameters import Kind, cluster_arguments, kind_of
 from pipelines.cluster.pods import pod
@@ -46,6 +47,7 @@ def dressed(
     for secret, keys in (
         ("s", ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"]),
         ("mscflow-mlflow", ["MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"]),
+        ("mscflow-search", ["MSCFLOW_SEARCH__STORAGE"]),
     ):
         kubernetes.use_secret_as_env(task, secret, {key: key for key in keys}, optional=True)
     kubernetes.use_field_path_as_env(task, "MSCFLOW_RUN", "metadata.labels['pipeline/runid']")
@@ -151,6 +153,11 @@ def test_every_step_is_told_by_reference_and_no_secret_is_written(compiled):
             pair["envVar"] for entry in config["configMapAsEnv"] + config["secretAsEnv"] for pair in entry["keyToEnv"]
         ]
         assert {"MSCFLOW_STORE", "MSCFLOW_TRACKING_URI", "AWS_SECRET_ACCESS_KEY"} <= set(told)
+
+
+def test_the_password_of_the_searches_database_is_no_parameter_of_a_run():
+    settings = load_settings(search={"storage": "postgresql+psycopg2://u:secret@host/searches"})
+    assert "secret" not in str(pipeline_arguments(settings, "s3://source"))
 
 
 def test_every_step_is_tried_again_and_every_run_tells_its_end(compiled):
