@@ -25,7 +25,10 @@ def pod(kind: Kind, cluster: ClusterSettings) -> Any:
     for keys, optional in ((PLACES, False), (STORAGE, True)):
         _add(config.config_map_as_env.add(), "config_map", cluster.config_map, keys, optional=optional)
     # A cloud's workload identity, and a tracking server behind a network policy, need neither.
-    logins = {cluster.storage_secret: STORAGE_LOGIN, cluster.tracking_secret: TRACKING_LOGIN}
+    logins: dict[str, tuple[str, ...]] = {
+        cluster.storage_secret: STORAGE_LOGIN,
+        cluster.tracking_secret: TRACKING_LOGIN,
+    }
     if kind.learns:
         logins[cluster.search_secret] = SEARCH_LOGIN
     for secret, keys in logins.items():
