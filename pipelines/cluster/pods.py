@@ -22,8 +22,8 @@ def pod(kind: Kind, cluster: ClusterSettings) -> Any:
     from kfp.kubernetes import kubernetes_executor_config_pb2 as pb
 
     config = pb.KubernetesExecutorConfig()
-    for keys, optional in ((PLACES, False), (STORAGE, True)):
-        _add(config.config_map_as_env.add(), "config_map", cluster.config_map, keys, optional=optional)
+    _add(config.config_map_as_env.add(), "config_map", cluster.config_map, PLACES, optional=False)
+    _add(config.config_map_as_env.add(), "config_map", cluster.config_map, STORAGE, optional=True)
     # A cloud's workload identity, and a tracking server behind a network policy, need neither.
     logins: dict[str, tuple[str, ...]] = {
         cluster.storage_secret: STORAGE_LOGIN,
