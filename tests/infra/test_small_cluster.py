@@ -220,4 +220,18 @@ def test_a_killed_tracking_server_comes_back_with_all_it_knew(up: Deployed, mlfl
     up.kubectl("delete", "pods", "--selector=app.kubernetes.io/name=mlflow", "--grace-period=0", "--force")
     up.wait("deployment/mlflow")
     with anew(mlflow.base_url, headers=HOST) as client:
+        await_service(client)
         assert history(client, run) == [5]
+
+
+def await_service(client: httpx.Client) -> None:
+    """Wait until the only pod, ready as it is, is known to the node; until then, whoever is on the way may answer."""
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            if client.get("/health").text == "OK":
+                return
+        except httpx.TransportError as error:
+            log.info("not yet: %r", error)
+        assert time.monotonic() < deadline
+        time.sleep(0.5)
