@@ -46,7 +46,6 @@ class ClusterSettings(Section):
     temporary: Quantity = Field("20Gi", description="most of /tmp, the one place where a step may write")
     retries: int = Field(2, ge=0, description="times that a failed step is tried again")
     backoff: Seconds = Field(30, description="seconds before the first of them; each next waits twice as long")
-    most_backoff: Seconds = Field(600, description="seconds that it waits at most")
     step_timeout: Seconds = Field(7_200, description="seconds that any other step may take")
     train_timeout: Seconds = Field(172_800, description="seconds that a search, a training or a fold may take")
     lease: float = Field(

@@ -42,8 +42,8 @@ def started(name: str) -> Iterator[dict[str, str]]:
     """
     program = tool(name)
     ran = subprocess.run([program, "status"], capture_output=True, check=False, timeout=60).returncode == 0
-    call([program, "start"], timeout=400)
     try:
+        call([program, "start"], timeout=400)
         yield _environment(program)
     finally:
         if not ran:

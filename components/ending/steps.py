@@ -15,6 +15,19 @@ from components.tracking import Run, Status, end_parent, parent_run
 
 State = Literal["SUCCEEDED", "FAILED", "CANCELLED"]
 _STATUS: dict[str, Status] = {"SUCCEEDED": "FINISHED", "CANCELLED": "KILLED"}
+# KFP's driver on a cluster says how MLMD calls it; kfp.local as the SDK does.
+_WORDS: dict[str, State] = {
+    "SUCCEEDED": "SUCCEEDED",
+    "COMPLETE": "SUCCEEDED",
+    "CACHED": "SUCCEEDED",
+    "CANCELLED": "CANCELLED",
+    "CANCELED": "CANCELLED",
+    "FAILED": "FAILED",
+}
+_SILENT = {
+    "CANCELLED": "the run was cancelled",
+    "FAILED": "a step ended without a word (out of memory?)",
+}
 
 
 @dataclass(frozen=True)
@@ -22,7 +35,7 @@ class Ended:
     """How a run ended.
 
     Attributes:
-        state: As KFP says it.
+        state: SUCCEEDED, FAILED, CANCELLED, or what KFP says where that is none of these.
         reason: Why it did not succeed; empty where it did.
         failure: What the step that failed left word of, if it could.
     """
@@ -38,12 +51,14 @@ class Ended:
         Raises:
             StorageError: if the store cannot be read.
         """
-        if state == "SUCCEEDED":
-            return cls(state)
-        failure = find_failure(store_uri) if state == "FAILED" else None
+        known = _WORDS.get(state, state)
+        if known == "SUCCEEDED":
+            return cls(known)
+        failure = find_failure(store_uri) if known != "CANCELLED" else None
         told = f"step '{failure.step}': {failure.message}" if failure else message
-        silent = "the run was cancelled" if state == "CANCELLED" else "a step ended without a word (out of memory?)"
-        return cls(state, told or silent, failure)
+        # A pod that was killed tells nobody, and KFP then still says RUNNING.
+        unknown = f"the run ended while KFP called it {state}: a step's pod was killed, or the run was cancelled"
+        return cls("FAILED" if failure else known, told or _SILENT.get(known, unknown), failure)
 
 
 def tell(ended: Ended, mlflow_uri: str) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 from components.cluster import ClusterSettings
 from pipelines.cluster.handing import hand_down, placeholder
 from pipelines.cluster.parameters import cluster_arguments, kind_of, resources_of
-from pipelines.cluster.pods import pod
+from pipelines.cluster.pods import pod, time_of
 
 
 def equip(spec: Any, platform: Any, cluster: ClusterSettings) -> None:
@@ -25,7 +25,7 @@ def equip(spec: Any, platform: Any, cluster: ClusterSettings) -> None:
         _ask(container.get_or_create_struct("resources"), resources_of(kind_of(label)))
         pods[label].update(json_format.MessageToDict(pod(kind_of(label), cluster)))
     for task in _steps(spec):
-        _retry(task.retry_policy, cluster)
+        _retry(task.retry_policy, time_of(kind_of(task.component_ref.name), cluster), cluster)
     for task in _tasks(spec):
         if task.HasField("parameter_iterator"):
             task.iterator_policy.parallelism_limit = cluster.parallel
@@ -75,8 +75,10 @@ def _ask(resources: Any, named: dict[str, str]) -> None:
         accelerator["resourceType"] = placeholder(named["accelerator_type"])
 
 
-def _retry(policy: Any, cluster: ClusterSettings) -> None:
+def _retry(policy: Any, seconds: int, cluster: ClusterSettings) -> None:
     policy.max_retry_count = cluster.retries
     policy.backoff_factor = 2.0
     policy.backoff_duration.FromSeconds(cluster.backoff)
-    policy.backoff_max_duration.FromSeconds(cluster.most_backoff)
+    # Argo counts it from the first try's start, and ends whatever runs when it is over: it holds all tries and pauses.
+    pauses = cluster.backoff * (2**cluster.retries - 1)
+    policy.backoff_max_duration.FromSeconds((cluster.retries + 1) * seconds + pauses)

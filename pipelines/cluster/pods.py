@@ -38,13 +38,18 @@ def pod(kind: Kind, cluster: ClusterSettings) -> Any:
     if kind.learns:
         shared = {"volume_name": "shared-memory", "mount_path": "/dev/shm", "medium": "Memory"}  # noqa: S108
         config.empty_dir_mounts.add(**shared, size_limit=cluster.shared_memory)
-    config.active_deadline_seconds = cluster.train_timeout if kind.learns else cluster.step_timeout
+    config.active_deadline_seconds = time_of(kind, cluster)
     config.security_context.run_as_user, config.security_context.run_as_group = USER, GROUP
     config.security_context.run_as_non_root = True
     nodes, tolerations = placing_of(kind)
     config.node_selector.node_selector_json.component_input_parameter = nodes
     config.tolerations.add().toleration_json.component_input_parameter = tolerations
     return config
+
+
+def time_of(kind: Kind, cluster: ClusterSettings) -> int:
+    """Give the seconds that one try of a step may take."""
+    return cluster.train_timeout if kind.learns else cluster.step_timeout
 
 
 def _add(entry: Any, what: str, name: str, keys: tuple[str, ...], *, optional: bool) -> None:

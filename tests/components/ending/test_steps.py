@@ -94,15 +94,30 @@ def test_a_step_that_succeeded_when_tried_again_is_not_why_a_run_ended(store):
     assert ended(store, "SUCCEEDED") == Ended("SUCCEEDED")
 
 
+def test_a_run_that_kfp_still_calls_running_is_told_as_what_its_failed_step_said(store):
+    assert "called it RUNNING" in ended(store, "RUNNING").reason
+    leave_word(Failure(step="train", message="diverged", error="TrainingError", exit_code=1))
+    assert (ended(store, "RUNNING").state, ended(store, "RUNNING").reason) == ("FAILED", "step 'train': diverged")
+
+
 @pytest.mark.parametrize(
-    ("state", "status"), [("SUCCEEDED", "FINISHED"), ("FAILED", "FAILED"), ("CANCELLED", "KILLED"), ("ODD", "FAILED")]
+    ("state", "status"),
+    [
+        ("SUCCEEDED", "FINISHED"),
+        ("COMPLETE", "FINISHED"),
+        ("CACHED", "FINISHED"),
+        ("FAILED", "FAILED"),
+        ("CANCELLED", "KILLED"),
+        ("CANCELED", "KILLED"),
+        ("RUNNING", "FAILED"),
+    ],
 )
 def test_the_tracked_run_ends_as_the_run_did(sqlite_uri, store, monkeypatch, state, status):
     monkeypatch.setenv(RUN_VARIABLE, f"run-{state}")
     tell(ended(store, state, "why"), sqlite_uri)
     run = tracking.client(sqlite_uri).get_run(tracking.parent_run(sqlite_uri))
     assert run.info.status == status
-    assert run.data.tags.get("mscflow.ended") == (None if state == "SUCCEEDED" else "why")
+    assert run.data.tags.get("mscflow.ended") == (None if status == "FINISHED" else "why")
 
 
 def test_outside_of_a_cluster_nothing_is_written(tmp_path, monkeypatch):

@@ -15,9 +15,7 @@ from pipelines.cluster.parameters import Kind, cluster_arguments, kind_of
 from pipelines.cluster.pods import pod
 from pipelines.compile import PIPELINES, compile_pipeline, is_mutable
 
-CLUSTER = ClusterSettings(
-    retries=3, backoff=20, most_backoff=90, train_timeout=1000, config_map="m", storage_secret="s"
-)
+CLUSTER = ClusterSettings(retries=3, backoff=20, train_timeout=1000, config_map="m", storage_secret="s")
 TMP, SHM = "/tmp", "/dev/shm"  # noqa: S108  mounted in a pod
 
 
@@ -38,7 +36,7 @@ def dressed(
     task = train(rate=0.5)
     task.set_cpu_limit(train_cpu).set_memory_limit(train_memory)
     task.set_accelerator_type(gpu_type).set_accelerator_limit(train_gpus)
-    task.set_retry(3, backoff_duration="20s", backoff_factor=2, backoff_max_duration="90s")
+    task.set_retry(3, backoff_duration="20s", backoff_factor=2, backoff_max_duration="4140s")
     for keys, optional in (
         (["MSCFLOW_STORE", "MSCFLOW_TRACKING_URI"], False),
         (["AWS_ENDPOINT_URL", "AWS_DEFAULT_REGION"], True),
