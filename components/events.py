@@ -18,7 +18,7 @@ from typing import Any
 from msgspec.structs import asdict
 
 from components.errors import MscflowError
-from components.failure import Failure, leave_word
+from components.failure import Failure, forget_word, leave_word
 from components.lifeline import end_with_runner
 
 EVENTS_VARIABLE = "MSCFLOW_EVENTS"
@@ -108,6 +108,7 @@ def step(name: str) -> Iterator[Callable[[dict[str, Any]], None]]:
     except Exception as error:
         _fail(Failure(step=name, message=f"{type(error).__name__}: {error}", error="bug", exit_code=1))
         raise
+    forget_word(name)
     emit("finished", step=name, seconds=round(time.perf_counter() - started, 3), result=result)
 
 

@@ -36,6 +36,17 @@ def leave_word(failure: Failure) -> None:
         open_store(store).write(_key(run), msgspec.json.encode(failure))
 
 
+def forget_word(step: str) -> None:
+    """Take back what an earlier try of a step that has now succeeded left word of."""
+    store, run = os.environ.get("MSCFLOW_STORE"), os.environ.get(RUN_VARIABLE)
+    if not store or not run:
+        return
+    with suppress(MscflowError):
+        left = find_failure(store, run)
+        if left is not None and left.step == step:
+            open_store(store).delete(_key(run))
+
+
 def find_failure(store_uri: str, run: str = "") -> Failure | None:
     """Give the last failure that a step of a run, by default of this one, left word of.
 

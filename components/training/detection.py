@@ -207,7 +207,7 @@ class DetectorFit(Loop[Epoch]):
         total = torch.zeros((), device=self.ranks.device)
         for number, batch in enumerate(torch.tensor_split(order, self.batches)):
             self._set_rate((epoch - 1) * self.batches + number)
-            pieces = self._pieces(self.ranks.share(batch), 1)
+            pieces = self._pieces(batch, 1)
             total += self._descend(trained, pieces, lambda piece: self._cost(trained, piece, draws))
         return float(self.ranks.sum(total)) / self.batches
 
@@ -248,6 +248,8 @@ class DetectorFit(Loop[Epoch]):
         counts = torch.zeros(len(part), dtype=torch.int64, device=device)
         table = torch.zeros(len(part), self.detection.max_boxes, 5, device=device)
         for batch in torch.split(self.ranks.share(torch.arange(len(part))), self._at_once):
+            if not len(batch):  # more processes than images
+                continue
             with self._precision():
                 logits, offsets = self.model(self.eye.normalised(self.eye.scaled(part.images[batch])))
             boxes = [part.boxes[row].to(device) for row in batch.tolist()]

@@ -75,7 +75,7 @@ class Fit(Loop[Epoch]):
         for number, batch in enumerate(torch.tensor_split(order, self.batches)):
             self._set_rate((epoch - 1) * self.batches + number)
             # None of a single image, which has no statistics.
-            pieces = self._pieces(self.ranks.share(batch), 2)
+            pieces = self._pieces(batch, 2)
             total += self._descend(trained, pieces, lambda piece: self._cost(trained, piece, draws))
         return float(self.ranks.sum(total)) / self.batches
 

@@ -165,10 +165,14 @@ class Loop(ABC, Generic[Of]):
         if self._best().epoch == number:
             self.best_state = {name: value.detach().clone() for name, value in self.network.state_dict().items()}
 
-    def _pieces(self, share: Tensor, least: int) -> tuple[Tensor, ...]:
-        """Divide this process's share of a batch evenly into what is computed at once, none of less than so many."""
-        most = self.settings.micro_batch or len(share)
-        return torch.tensor_split(share, max(1, min(math.ceil(len(share) / most), len(share) // least)))
+    def _pieces(self, batch: Tensor, least: int) -> tuple[Tensor, ...]:
+        """Divide this process's share of a batch evenly into what is computed at once, none of less than so many.
+
+        Every process has as many pieces, as statistics of batches that are taken over all processes wait for each.
+        """
+        largest, smallest = math.ceil(len(batch) / self.ranks.world), len(batch) // self.ranks.world
+        most = self.settings.micro_batch or largest
+        return torch.tensor_split(self.ranks.share(batch), max(1, min(math.ceil(largest / most), smallest // least)))
 
     @property
     def _at_once(self) -> int:

@@ -8,6 +8,8 @@ from components.batches.holder import holder
 from components.batches.ledger import Ledger
 from components.batches.steps import poll
 from components.ending.steps import Ended, conclude_left, tell
+from components.errors import RegistryUnavailable
+from components.events import step
 from components.failure import Failure, leave_word
 from components.patience import RUN_VARIABLE
 from components.storage import open_store
@@ -87,6 +89,17 @@ def test_what_another_run_left_word_of_is_not_told(store, monkeypatch):
     leave_word(Failure(step="train", message="diverged", error="TrainingError", exit_code=1))
     monkeypatch.setenv(RUN_VARIABLE, "run-2")
     assert ended(store, message="KFP's own words").reason == "KFP's own words"
+
+
+def test_a_step_takes_its_word_back_when_it_succeeds_and_leaves_anothers(store):
+    with pytest.raises(SystemExit), step("search"):
+        raise RegistryUnavailable("MLflow is away")
+    with step("train"):
+        pass
+    assert ended(store).reason == "step 'search': MLflow is away"
+    with step("search"):
+        pass
+    assert "without a word" in ended(store).reason
 
 
 def test_a_step_that_succeeded_when_tried_again_is_not_why_a_run_ended(store):

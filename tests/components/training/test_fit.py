@@ -201,6 +201,15 @@ class TestAuxiliaryClassifier:
 
 @pytest.mark.usefixtures("branched")
 class TestPieces:
+    @pytest.mark.parametrize("count", [31, 32, 33, 34])
+    def test_every_process_computes_as_many_pieces_as_the_others(self, count: int, data: TrainingData) -> None:
+        batch, settings = torch.arange(count), {"batch_size": 8, "micro_batch": 4}
+        fits = [make(data, ranks=Ranks(rank, 2, torch.device("cpu")), **settings) for rank in range(2)]
+        shares = [fit._pieces(batch, 2) for fit in fits]
+        assert len(shares[0]) == len(shares[1]) >= count // 8
+        assert sorted(torch.cat([*shares[0], *shares[1]]).tolist()) == batch.tolist()
+        assert all(2 <= len(piece) <= 4 for pieces in shares for piece in pieces)
+
     @pytest.mark.parametrize("micro_batch", [2, 3, 100])
     def test_a_batch_computed_in_pieces_teaches_the_same(self, micro_batch: int, data: TrainingData) -> None:
         whole = make(data, dropout=0.0).run()
