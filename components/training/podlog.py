@@ -1,6 +1,7 @@
 """The log of a TrainJob's first pod: its events are this step's, and what else it says is passed on."""
 
 import json
+import re
 import sys
 import time
 from typing import Any
@@ -16,6 +17,7 @@ _JOB_SET, _JOB, _INDEX = (
     "batch.kubernetes.io/job-completion-index",
 )
 _PASSED_ON = {"progress", "note"}
+_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z")
 _OVERLAP = 60  # seconds that are read once more, as the clocks of machines differ
 
 
@@ -59,9 +61,11 @@ class PodLog:
         self._looked = time.monotonic()
         seconds = None if since == float("inf") else int(since) + _OVERLAP
         lines = []
-        for line in self._read(name, seconds).splitlines():
+        # By line feeds alone, as the bars that some libraries draw hold carriage returns.
+        for line in self._read(name, seconds).split("\n"):
             when, _, text = line.partition(" ")
-            if _sortable(when) > self._seen:
+            # What has no time is the node's word on a log that it cannot give, or a line that was cut.
+            if _TIME.fullmatch(when) and _sortable(when) > self._seen:
                 self._seen = _sortable(when)
                 lines.append(text)
         return lines

@@ -59,6 +59,24 @@ def test_each_event_of_the_first_pod_is_passed_on_once(capsys: pytest.CaptureFix
     assert log.last == "words of a library"
 
 
+@pytest.mark.parametrize("odd", ["unable to retrieve container logs for containerd://1", "2026-01-01T00:0", ""])
+def test_a_line_without_a_time_hides_nothing_that_follows(odd: str, capsys: pytest.CaptureFixture[str]) -> None:
+    server = Server(pod("first"))
+    server.logs["first"] = f"{odd}\n" + line("01", progress(1)) + odd
+    log = PodLog(server, "job")
+    assert [event["done"] for event in passed_on(log)] == [1]
+    server.logs["first"] = line("02", progress(2))
+    assert [event["done"] for event in passed_on(log)] == [2]
+    assert capsys.readouterr().err == ""
+
+
+def test_a_bar_that_is_drawn_in_one_line_hides_nothing_that_follows(capsys: pytest.CaptureFixture[str]) -> None:
+    server = Server(pod("first"))
+    server.logs["first"] = line("01", "10 %\rdone 100 %") + line("02", progress(1))
+    assert [event["done"] for event in passed_on(PodLog(server, "job"))] == [1]
+    assert capsys.readouterr().err == "[first] 10 %\rdone 100 %\n"
+
+
 def test_a_pod_that_came_for_another_is_read_from_its_beginning() -> None:
     server = Server(pod("first"))
     server.logs["first"] = line("30", progress(2))
