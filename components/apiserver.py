@@ -81,8 +81,10 @@ class ApiServer:
         options = {"container": container, "timestamps": True, "limit_bytes": _LOG_BYTES, "_request_timeout": _TIMEOUT}
         if seconds is not None:
             options["since_seconds"] = seconds
-        told = self._ask(f"read the log of {pod}", lambda: get(pod, self.namespace, **options), {400, 404})
-        return cast(str, told or "")
+        # Read as bytes, as the limit may cut a character in two.
+        options["_preload_content"] = False
+        told = self._ask(f"read the log of {pod}", lambda: get(pod, self.namespace, **options).data, {400, 404})
+        return (told or b"").decode(errors="replace")
 
     def _place(self, plural: str, version: str) -> dict[str, Any]:
         group, _, of_group = version.partition("/")

@@ -31,7 +31,8 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         status, body = self.server.answers[min(len(self.server.asked), len(self.server.answers) - 1)]
         self.server.asked.append(self.path)
-        content = body.encode() if isinstance(body, str) else json.dumps(body).encode()
+        text = body if isinstance(body, str | bytes) else json.dumps(body)
+        content = text.encode() if isinstance(text, str) else text
         self.send_response(status)
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
@@ -104,3 +105,16 @@ def test_deleting_what_is_gone_or_another_s_is_no_error() -> None:
             server.delete("trainjobs", "trainer.kubeflow.org/v1alpha1", "one", "uid")
         with pytest.raises(ClusterError, match="delete trainjobs/one"):
             server.delete("trainjobs", "trainer.kubeflow.org/v1alpha1", "one", "uid")
+
+
+def test_a_log_that_is_cut_within_a_character_is_read() -> None:
+    with answering((200, "ein wärmer".encode()[:6])) as (server, _):
+        assert server.log("one", "node") == "ein w\N{REPLACEMENT CHARACTER}"
+
+
+def test_the_log_of_a_pod_that_has_not_started_is_empty_and_one_that_may_not_be_read_an_error() -> None:
+    refused = status(403, "Forbidden", "pods/log is forbidden")
+    with answering(status(400, "BadRequest"), status(404, "NotFound"), refused) as (server, _):
+        assert (server.log("one", "node"), server.log("one", "node")) == ("", "")
+        with pytest.raises(ClusterError, match="pods/log is forbidden"):
+            server.log("one", "node")
