@@ -21,7 +21,7 @@ demo: $(READY) ## Simulate cultures, train, release, serve, and ask the endpoint
 	@$(BIN)/mscflow demo
 
 test: $(READY) check ## Lint, types, architecture, and all tests that need no cluster.
-	@$(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile -m "not cluster"
+	@$(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder -m "not cluster"
 
 check: $(READY) ## What pre-commit runs: format, lint, types, the arrows between folders.
 	@$(BIN)/pre-commit run --all-files
