@@ -1,5 +1,6 @@
 """The InferenceService that serves a release."""
 
+import math
 from typing import Any
 
 from components.apiserver import Manifest
@@ -108,8 +109,9 @@ def _container(rolling: Rolling, serving: ServingSettings, mode: Mode, release: 
         "ports": ports,
         "resources": {"requests": dict(resources), "limits": dict(resources)},
         "readinessProbe": {**_probe("ready"), "periodSeconds": 5, "failureThreshold": 3},
-        # It answers once the release is fetched and its libraries are imported.
-        "livenessProbe": {**_probe("live"), "initialDelaySeconds": 60, "periodSeconds": 10, "failureThreshold": 6},
+        # It answers once the release is fetched and its libraries are imported, which a rollout waits for as long.
+        "startupProbe": {**_probe("live"), "periodSeconds": 5, "failureThreshold": math.ceil(rolling.timeout / 5)},
+        "livenessProbe": {**_probe("live"), "periodSeconds": 10, "failureThreshold": 6},
         "securityContext": {
             "runAsNonRoot": True,
             "allowPrivilegeEscalation": False,
@@ -152,7 +154,11 @@ def _environment(rolling: Rolling) -> list[Manifest]:
         }
 
     def from_secret(name: str) -> Manifest:
-        return {"name": name, "valueFrom": {"secretKeyRef": {"name": rolling.storage_secret, "key": name}}}
+        # A pod whose account stands for the keys has no such secret.
+        return {
+            "name": name,
+            "valueFrom": {"secretKeyRef": {"name": rolling.storage_secret, "key": name, "optional": True}},
+        }
 
     return [
         {"name": "HOME", "value": "/tmp"},  # noqa: S108

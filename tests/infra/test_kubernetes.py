@@ -90,6 +90,12 @@ def test_no_secret_is_written_down(manifests: list[Manifest]) -> None:
         assert not [key for key in data if any(word in key.lower() for word in words)]
 
 
+def test_no_pod_waits_for_the_stores_keys() -> None:
+    asked = [value for key, value in values(render_overlay("production")) if key == "secretRef" and value["name"] == "mscflow-s3"]
+    assert asked
+    assert all(each.get("optional") for each in asked), "an account of the cloud may stand for the keys"
+
+
 def test_policies_and_budgets_pick_pods_that_there_are(manifests: list[Manifest]) -> None:
     worn = [template["metadata"].get("labels", {}) for _, template in pod_templates(manifests)]
     # Worn by the pods that KServe and Trainer make, and by those of the steps' rollout.

@@ -45,6 +45,9 @@ def test_secrets_are_named_and_never_said() -> None:
     given = {each["name"]: each for each in container["env"]}
     assert given["AWS_SECRET_ACCESS_KEY"]["valueFrom"]["secretKeyRef"]["name"] == "keys"
     assert given["AWS_ENDPOINT_URL"]["valueFrom"]["configMapKeyRef"]["name"] == "where"
+    keys = [given[f"AWS_{name}"] for name in ("ACCESS_KEY_ID", "SECRET_ACCESS_KEY")]
+    # An account of the cloud may stand for them.
+    assert all(each["valueFrom"]["secretKeyRef"]["optional"] for each in keys)
     assert all("value" not in each for name, each in given.items() if name != "HOME")
     assert container["args"][-2:] == ["--token-file", "/etc/mscflow/tokens"]
 
@@ -57,6 +60,12 @@ def test_the_servers_limits_go_along_and_its_place_on_this_machine_does_not() ->
     assert "9000" not in arguments
     with pytest.raises(SettingsError, match=r"serving\.token_file is a file of this machine.*rollout\.token_secret"):
         predictor(STANDARD, serving=ServingSettings(token_file="tokens"))
+
+
+@pytest.mark.parametrize("mode", [KNATIVE, STANDARD])
+def test_a_pod_that_fetches_its_release_is_not_taken_for_dead_before_its_rollout_gives_up(mode: Mode) -> None:
+    probe = predictor(mode, timeout=1801.0)["containers"][0]["startupProbe"]
+    assert probe["periodSeconds"] * probe["failureThreshold"] >= 1801
 
 
 def test_a_release_is_found_again_in_what_was_written() -> None:
