@@ -7,6 +7,7 @@ from components.deployment.services import PLURAL, InferenceServices
 from components.errors import DeploymentError, RolloutLost
 
 _ATTEMPTS = 20
+_MERGED = ("labels", "annotations")  # others write into these, too
 
 
 class Held:
@@ -21,6 +22,7 @@ class Held:
         before: What it said of itself then.
         existed: Whether there was one.
         release: URI of the release that it then was to serve; None where there was none.
+        share: Percent of the requests that this release then was to get; None for all.
         written: Whether anything was written since.
     """
 
@@ -31,6 +33,7 @@ class Held:
         self.written = False
         self.existed = found is not None
         self.release = release_of(found or {})
+        self.share = _share(found or {})
         # What it must still be, for this rollout to go on.
         self._expected: Manifest | None = found and {"spec": found["spec"]}
 
@@ -43,7 +46,7 @@ class Held:
             RolloutLost: if somebody else changed or deleted it since.
         """
         self.written = True
-        kept = self._services.create(PLURAL, manifest) if self._expected is None else self._replace(manifest)
+        kept = self._create(manifest) if self._expected is None else self._replace(manifest)
         if kept is None:
             raise RolloutLost(f"{PLURAL}/{self.name} was created by somebody else just now; look at it, then try again")
         lost = differences(manifest["spec"], kept["spec"], "spec")
@@ -67,12 +70,26 @@ class Held:
         self._services.remove(self.name)
         self._expected = None
 
+    def _create(self, manifest: Manifest) -> Manifest | None:
+        kept = self._services.create(PLURAL, manifest)
+        return self._own(manifest) if kept is None else kept
+
+    def _own(self, manifest: Manifest) -> Manifest | None:
+        """Give what is there if it is what was written: the answer to a write may have been lost, not the write."""
+        found = self._services.read(self.name)
+        if found is None or found["metadata"].get("deletionTimestamp") or _share(found) != _share(manifest):
+            return None
+        metadata = {key: manifest["metadata"][key] for key in _MERGED}
+        same = not differences(manifest["spec"], found["spec"]) and not differences(metadata, found["metadata"])
+        return found if same else None
+
     def _replace(self, manifest: Manifest) -> Manifest | None:
         for _ in range(_ATTEMPTS):
             found = self._read()
             metadata, own = found["metadata"], manifest["metadata"]
-            merged = {key: {**metadata.get(key, {}), **own[key]} for key in ("labels", "annotations")}
+            merged = {key: {**metadata.get(key, {}), **own[key]} for key in _MERGED}
             kept = self._services.replace({**manifest, "metadata": {**metadata, **merged}})
+            kept = self._own(manifest) if kept is None else kept
             if kept is not None:
                 return kept
             # Its status was written meanwhile, or it was changed or deleted, which the next reading tells.

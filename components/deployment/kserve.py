@@ -65,12 +65,13 @@ class ClusterEndpoint:
             RolloutLost: if somebody else changed or deleted the InferenceService meanwhile.
         """
         rolling = self._rolling
-        most = rolling.timeout * (len(rolling.canary) + 3)
+        # Each step waits for its share and then asks; at last all is given, asked for, or taken back.
+        most = rolling.timeout * (2 * len(rolling.canary) + 3)
         turn = self._standings.take_turn(most, rolling.timeout)
-        stands = self._standings.read().release
+        stands = None
         try:
             with ended_by_signal():
-                done = self._bring(name, wanted, stands)
+                done = self._bring(name, wanted, self._standings.read().release)
             stands = done.about["release"]
         finally:
             self._standings.end_turn(turn, stands)
@@ -80,12 +81,14 @@ class ClusterEndpoint:
         found = self._services.read(self._rolling.service)
         mode = self._services.mode(self._rolling.mode, found)
         # What passed its checks last is what is gone back to, whatever a killed rollout or another hand left there.
-        before = (stands or release_of(found)) if found is not None else None
+        stood = stands or (release_of(found) if found is not None else None)
+        before = stood if found is not None else None
         if found is not None and before is None:
             raise DeploymentError(
                 f"{self.name} is none of mscflow's; set rollout.service to another name, or delete it"
             )
-        previous = _models(before) if before else {}
+        # Where the InferenceService was deleted, the other models come back with it.
+        previous = _models(stood) if stood else {}
         release = self._publish({**previous, name: wanted}, name)
 
         def rendered(uri: str, percent: int | None) -> Manifest:

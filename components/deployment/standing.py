@@ -88,13 +88,18 @@ class Standings:
             time.sleep(POLL_SECONDS)
 
     def end_turn(self, turn: Turn, release: str | None) -> None:
-        """Note what serves, and let others change it; nothing is noted by one who was held for dead."""
+        """Let others change the endpoint; nothing is noted by one who was held for dead.
+
+        Args:
+            turn: That which ends.
+            release: URI of what serves now; None if that is what served before.
+        """
         while True:
             standing, tag = self._tagged()
             if standing.turn is None or standing.turn.id != turn.id:
                 return
             try:
-                self._write(Standing(release), tag)
+                self._write(Standing(release or standing.release), tag)
             except ConflictError:
                 continue
             return

@@ -169,6 +169,8 @@ class Canary(Way):
     def _try_out(self, release: str) -> None:
         if self._trial.joins:
             return  # nobody can ask for it yet, and who serves now would refuse
+        if self._held.release == release and self._held.share in (None, 100):
+            return  # a rollout that was killed had tried it, and KServe takes no requests from what has had them all
         # A rollout that was killed may have made its revision already.
         revision = None if self._held.release == release else self._held.look().created
         for percent in self._rolling.canary:

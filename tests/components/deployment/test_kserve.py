@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from kubernetes.client import CustomObjectsApi
+from urllib3.exceptions import ProtocolError
 
 from components.bundle import KnownAnswer
 from components.deployment.manifest import release_of
@@ -13,7 +15,7 @@ from components.deployment.standing import Standings
 from components.deployment.trial import Trial
 from components.deployment.ways import Way
 from components.endpoint.files import WantedModel
-from components.errors import DeploymentError, RolloutLost
+from components.errors import DeploymentError, RolloutLost, StorageError
 from components.patience import RUN_VARIABLE
 from tests.components.deployment import clusters
 from tests.components.deployment.clusters import CELLS, MODEL, Everything, Made, Slow, answering
@@ -219,6 +221,82 @@ def test_what_a_killed_rollout_left_is_finished_or_undone_by_its_next_attempt(
             made.roll_out(versions["2"])
         assert made.specified() == (first.about["release"], None)
         assert answering(first.about["url"], png()) == "1"
+
+
+def test_a_rollout_that_is_killed_with_all_requests_is_finished_by_its_next_attempt(
+    cluster: Callable[..., Made],
+    versions: dict[str, WantedModel],
+    png: Callable[..., bytes],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv(RUN_VARIABLE, "retrain-7")
+    made = cluster()
+    made.roll_out(versions["1"])
+    with monkeypatch.context() as patch:
+        patch.setattr(Way, "_answers_alone", killed)
+        patch.setattr(Way, "_undo", lambda *_: None)
+        patch.setattr(Standings, "end_turn", lambda *_: None)
+        with pytest.raises(Killed):
+            made.roll_out(versions["2"])
+    second = made.roll_out(versions["2"], timeout=10.0)
+    assert (second.previous[MODEL].version, answering(second.about["url"], png())) == ("1", "2")
+    assert made.specified() == (second.about["release"], None)
+    assert made.endpoint().served()[MODEL].version == "2"
+
+
+@pytest.mark.parametrize("knative", [True, False])
+def test_a_write_whose_answer_is_lost_is_not_taken_for_another_writers(
+    cluster: Callable[..., Made], versions: dict[str, WantedModel], monkeypatch: pytest.MonkeyPatch, knative: bool
+) -> None:
+    made = cluster(knative=knative)
+    lost: list[str] = []
+
+    def losing(name: str) -> Callable[..., Any]:
+        real = getattr(CustomObjectsApi, name)
+
+        def call(*arguments: Any, **options: Any) -> None:
+            real(*arguments, **options)
+            lost.append(name)
+            raise ProtocolError("connection aborted")
+
+        return call
+
+    for name in ("create_namespaced_custom_object", "replace_namespaced_custom_object"):
+        monkeypatch.setattr(CustomObjectsApi, name, losing(name))
+    made.roll_out(versions["1"])
+    second = made.roll_out(versions["2"])
+    assert made.specified() == (second.about["release"], None)
+    assert len(set(lost)) == 2
+
+
+def test_the_other_models_come_back_after_the_inferenceservice_was_deleted(
+    cluster: Callable[..., Made], versions: dict[str, WantedModel], png: Callable[..., bytes]
+) -> None:
+    made = cluster()
+    made.roll_out(versions["1"])
+    made.roll_out(versions["cells"], CELLS)
+    made.services.remove("mscflow")
+    again = made.roll_out(versions["2"])
+    assert (again.started, again.previous[MODEL].version) == (True, "1")
+    assert answering(again.about["url"], png(), CELLS) == "cells"
+    assert {name: each.version for name, each in made.endpoint().served().items()} == {MODEL: "2", CELLS: "cells"}
+
+
+def test_a_turn_ends_where_the_store_fails_and_what_stood_stands(
+    cluster: Callable[..., Made], versions: dict[str, WantedModel], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = cluster()
+    made.roll_out(versions["1"])
+
+    def failing(_: Standings) -> None:
+        raise StorageError("the store is away")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Standings, "read", failing)
+        with pytest.raises(StorageError):
+            made.roll_out(versions["2"])
+    assert made.endpoint().served()[MODEL].version == "1"
+    assert made.roll_out(versions["2"], timeout=10.0).previous[MODEL].version == "1"
 
 
 def test_another_writer_is_told_and_left_alone(cluster: Callable[..., Made], versions: dict[str, WantedModel]) -> None:
