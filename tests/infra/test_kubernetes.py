@@ -91,7 +91,11 @@ def test_no_secret_is_written_down(manifests: list[Manifest]) -> None:
 
 
 def test_no_pod_waits_for_the_stores_keys() -> None:
-    asked = [value for key, value in values(render_overlay("production")) if key == "secretRef" and value["name"] == "mscflow-s3"]
+    asked = [
+        value
+        for key, value in values(render_overlay("production"))
+        if key == "secretRef" and value["name"] == "mscflow-s3"
+    ]
     assert asked
     assert all(each.get("optional") for each in asked), "an account of the cloud may stand for the keys"
 
