@@ -28,6 +28,7 @@ class Held:
 
     def __init__(self, services: InferenceServices, name: str, found: Manifest | None) -> None:
         self._services = services
+        self._found = found
         self.name = name
         self.before = observe(found or {})
         self.written = False
@@ -56,6 +57,21 @@ class Held:
                 "that knows it"
             )
         self._expected = manifest
+
+    def as_found(self, percent: int | None) -> Manifest | None:
+        """Give it as it was before the first change, but for its share of the requests; None where there was none."""
+        if self._found is None:
+            return None
+        metadata, predictor = self._found["metadata"], dict(self._found["spec"]["predictor"])
+        predictor.pop("canaryTrafficPercent", None)
+        if percent is not None:
+            predictor["canaryTrafficPercent"] = percent
+        return {
+            "apiVersion": self._found["apiVersion"],
+            "kind": self._found["kind"],
+            "metadata": {"name": self.name, **{key: metadata.get(key) or {} for key in _MERGED}},
+            "spec": {**self._found["spec"], "predictor": predictor},
+        }
 
     def look(self) -> Observed:
         """Read it.

@@ -86,6 +86,11 @@ class Way(ABC):
     def _has_all(self, found: Observed) -> bool:
         """Whether the newest specification gets all requests, as far as the controller tells."""
 
+    def _described(self, before: str, percent: int | None) -> Manifest:
+        """Give what served as it was, image and all; rendered only where a killed rollout left something else."""
+        as_found = self._held.as_found(percent) if self._held.release == before else None
+        return as_found or self._render(before, percent)
+
     def _switch(self, release: str) -> str:
         """Give a release all requests; give the URL."""
         self._held.put(self._render(release, None))
@@ -189,10 +194,10 @@ class Canary(Way):
         """
         now = self._held.look()
         if now.rolled_out is not None and now.created != now.rolled_out:
-            self._held.put(self._render(before, 0))
+            self._held.put(self._described(before, 0))
             self._held.before = now  # its failure is told already
             self._await(self._held, partial(_has_share, percent=0, unless=now.created))
-        self._held.put(self._render(before, None))
+        self._held.put(self._described(before, None))
 
 
 def _has_share(found: Observed, percent: int, unless: str | None) -> bool:
@@ -217,7 +222,7 @@ class Trialled(Way):
         return found.ready  # of any pods: who answers, tells which
 
     def _restore(self, before: str) -> None:
-        self._held.put(self._render(before, None))
+        self._held.put(self._described(before, None))
 
     @contextmanager
     def _second(self, release: str) -> Iterator[Held]:

@@ -282,6 +282,19 @@ def test_the_other_models_come_back_after_the_inferenceservice_was_deleted(
     assert {name: each.version for name, each in made.endpoint().served().items()} == {MODEL: "2", CELLS: "cells"}
 
 
+@pytest.mark.parametrize("knative", [True, False])
+def test_what_served_serves_on_in_its_own_image_where_the_new_one_is_bad(
+    cluster: Callable[..., Made], versions: dict[str, WantedModel], knative: bool
+) -> None:
+    made = cluster(knative=knative)
+    first = made.roll_out(versions["1"])
+    served = (made.found() or {})["spec"]
+    made.behaviour.crash = Everything(except_for=first.about["release"])
+    with pytest.raises(DeploymentError, match="does not come up"):
+        made.roll_out(versions["2"], canary=(20,) if knative else (), image="mscflow/none:1", cpu="3")
+    assert (made.found() or {})["spec"] == served
+
+
 def test_a_turn_ends_where_the_store_fails_and_what_stood_stands(
     cluster: Callable[..., Made], versions: dict[str, WantedModel], monkeypatch: pytest.MonkeyPatch
 ) -> None:
