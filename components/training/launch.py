@@ -10,7 +10,7 @@ from components.events import emit
 from components.lifeline import ended_by_signal
 from components.trainer import Launching
 from components.training.podlog import PodLog
-from components.training.trainjob import MADE_BY, MANAGER, NODE, PLURAL, SPEC, VERSION, trainjob
+from components.training.trainjob import MADE_BY, MANAGER, NODE, PLURAL, RUN, SPEC, VERSION, trainjob
 
 if TYPE_CHECKING:
     from components.training.job import Job
@@ -23,8 +23,9 @@ _MOST_BACKOFF = 600.0
 def launch(job: "Job", launching: Launching) -> None:
     """Do a job in pods of its own and bring what it made to ``job.output``.
 
-    A TrainJob that a killed step left is gone on with. However this ends, no TrainJob stays; the checkpoint does,
-    unless the training is finished, so that doing the same job again goes on from it.
+    A TrainJob that a killed step left is gone on with; one of another pipeline run is followed, and left to that run.
+    However this ends, no other TrainJob stays; the checkpoint does, unless the training is finished, so that doing the
+    same job again goes on from it.
 
     Args:
         job: Whose store, split and tracking server the pods can reach.
@@ -41,7 +42,8 @@ def launch(job: "Job", launching: Launching) -> None:
     training = StoredTraining.put(job)
     if not training.finished:
         with ended_by_signal():
-            _Launch(training, trainjob(training.id, training.uri, job.settings.processes, launching), launching).run()
+            manifest = trainjob(training.id, training.uri, job.settings.processes, launching)
+            _Launch(job, training, manifest, launching).run()
     if not training.fetch_result(job.output):
         raise TrainingError(f"{training.uri} was finished, and its result was taken away; start the training again")
     if not job.keep:
@@ -58,6 +60,7 @@ def forget(job: "Job") -> None:
 
 @dataclass(frozen=True)
 class _Launch:
+    job: "Job"
     training: "StoredTraining"
     manifest: dict[str, Any]
     launching: Launching
@@ -73,6 +76,8 @@ class _Launch:
             if attempt:
                 emit("note", message=f"TrainJob {self.name} failed ({reason}); it is tried again from its checkpoint")
                 time.sleep(min(self.launching.backoff * 2 ** (attempt - 1), _MOST_BACKOFF))
+                # Another run that did the same has taken its result, and the job with it.
+                self.training.put(self.job)
             reason = self._attempt(server)
             if self.training.finished:
                 return
@@ -84,18 +89,25 @@ class _Launch:
         )
 
     def _attempt(self, server: ApiServer) -> str:
-        """Make a TrainJob, follow it to its end and take it away; give why it failed, if it did."""
-        uid = self._begin(server)
+        """Make a TrainJob, follow it to its end and take it away; give why it failed, if it did.
+
+        One of another run is followed alone: that run takes it away.
+        """
+        begun = self._begin(server)
+        uid, of_another = _uid(begun), self._is_of_another_run(begun)
         try:
             reason = self._follow(server, uid)
         finally:
-            server.delete(PLURAL, VERSION, self.name, uid)
+            if not of_another:
+                server.delete(PLURAL, VERSION, self.name, uid)
+        if of_another:
+            return reason
         self._until(lambda: _uid(self._look(server)) != uid)
         return reason
 
-    def _begin(self, server: ApiServer) -> str:
-        """Create the TrainJob, or find the one that a killed step left; give its uid."""
-        begun: list[str] = []
+    def _begin(self, server: ApiServer) -> dict[str, Any]:
+        """Create the TrainJob, or find the one that a killed step left or another run follows."""
+        begun: list[dict[str, Any]] = []
 
         def begin() -> bool:
             made = server.create(PLURAL, self.manifest)
@@ -105,7 +117,7 @@ class _Launch:
             if made is None and not self._is_to_be_gone_on_with(found):
                 server.delete(PLURAL, VERSION, self.name, _uid(found))
                 return False
-            begun.append(_uid(found))
+            begun.append(found)
             return True
 
         self._until(begin)
@@ -118,11 +130,23 @@ class _Launch:
                 f"TrainJob {self.name} in namespace '{self.launching.namespace}' is in the way, and was not made by "
                 "mscflow; delete it"
             )
-        same = (metadata.get("annotations") or {}).get(SPEC) == self.manifest["metadata"]["annotations"][SPEC]
-        if not same or "deletionTimestamp" in metadata or _condition(found, "Failed"):
+        if "deletionTimestamp" in metadata or _condition(found, "Failed"):
+            return False
+        if self._is_of_another_run(found):
+            # One that has completed is looked at by its own run, or left by one that is no more.
+            if _condition(found, "Complete"):
+                return False
+            run = metadata["labels"][RUN]
+            emit("note", message=f"TrainJob {self.name} does the same training for run {run}; it is waited for")
+            return True
+        if (metadata.get("annotations") or {}).get(SPEC) != self.manifest["metadata"]["annotations"][SPEC]:
             return False
         emit("note", message=f"TrainJob {self.name}, which an earlier step left, is gone on with")
         return True
+
+    def _is_of_another_run(self, found: dict[str, Any]) -> bool:
+        run = (found["metadata"].get("labels") or {}).get(RUN)
+        return run is not None and run != self.manifest["metadata"]["labels"].get(RUN)
 
     def _follow(self, server: ApiServer, uid: str) -> str:
         log, running = PodLog(server, self.name), False

@@ -19,7 +19,7 @@ from components.training.torchrun import REJOINING
 VERSION, PLURAL, NODE = "trainer.kubeflow.org/v1alpha1", "trainjobs", "node"
 MANAGER, MADE_BY = "app.kubernetes.io/managed-by", "mscflow"
 SPEC = "mscflow.dev/spec"
-_RUN = "mscflow.dev/run"
+RUN = "mscflow.dev/run"
 
 _CONFIG = {"MSCFLOW_STORE": False, "MSCFLOW_TRACKING_URI": False, "AWS_ENDPOINT_URL": True, "AWS_DEFAULT_REGION": True}
 _STORAGE = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
@@ -37,7 +37,7 @@ def name_of(training_id: str) -> str:
 
 def of_run(run: str) -> str:
     """Give the label selector of the TrainJobs of a pipeline run."""
-    return f"{MANAGER}={MADE_BY},{_RUN}={_label(run)}"
+    return f"{MANAGER}={MADE_BY},{RUN}={_label(run)}"
 
 
 def trainjob(training_id: str, uri: str, processes: int, launching: Launching) -> Manifest:
@@ -50,18 +50,24 @@ def trainjob(training_id: str, uri: str, processes: int, launching: Launching) -
         launching: What the pods get.
     """
     spec = _spec(training_id, uri, launching.gpus or processes, launching)
-    digest = hashlib.sha256(json.dumps(spec, sort_keys=True).encode()).hexdigest()
     labels = {MANAGER: MADE_BY, "mscflow.dev/training": training_id}
     if run := os.environ.get(RUN_VARIABLE):
-        labels[_RUN] = _label(run)
+        labels[RUN] = _label(run)
     metadata = {
         "name": name_of(training_id),
         "namespace": launching.namespace,
         "labels": labels,
-        "annotations": {SPEC: digest},
+        "annotations": {SPEC: _digest(spec)},
         "ownerReferences": _owners(launching.namespace),
     }
     return {"apiVersion": VERSION, "kind": "TrainJob", "metadata": metadata, "spec": spec}
+
+
+def _digest(spec: Manifest) -> str:
+    """Give what two TrainJobs that were made alike, by whichever run, have in common."""
+    environment = [each for each in spec["trainer"]["env"] if each["name"] != RUN_VARIABLE]
+    alike = {**spec, "trainer": {**spec["trainer"], "env": environment}}
+    return hashlib.sha256(json.dumps(alike, sort_keys=True).encode()).hexdigest()
 
 
 def _label(run: str) -> str:

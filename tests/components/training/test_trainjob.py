@@ -24,7 +24,7 @@ from components.training.job import Job, write_job
 from components.training.launch import forget, launch
 from components.training.steps import run
 from components.training.stored import StoredTraining
-from components.training.trainjob import MANAGER, name_of, trainjob
+from components.training.trainjob import MANAGER, RUN, SPEC, name_of, trainjob
 from tests.components.training.conductor import Conductor, expire, fail, train, until, vanish, wait
 
 pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("tiny_backbone")]
@@ -199,6 +199,53 @@ def test_one_that_an_earlier_step_made_otherwise_is_replaced(crd_server, namespa
         "64Gi",
         "16Gi",
     ]
+
+
+def test_what_differs_from_run_to_run_makes_no_other_trainjob(namespace: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    digests = set()
+    for run_of in ("run-1", "run-2"):
+        monkeypatch.setenv(RUN_VARIABLE, run_of)
+        digests.add(trainjob("0" * 16, "s3://b/job.json", 1, launching(namespace))["metadata"]["annotations"][SPEC])
+    assert len(digests) == 1
+
+
+@pytest.mark.parametrize("memory", ["16Gi", "64Gi"])
+def test_one_that_another_run_follows_is_waited_for_and_left_to_it(
+    crd_server, namespace, job, monkeypatch: pytest.MonkeyPatch, memory: str
+) -> None:
+    stored, told = StoredTraining.put(job), list[Any]()
+    monkeypatch.setenv(RUN_VARIABLE, "run-1")
+    theirs = trainjob(stored.id, stored.uri, 1, launching(namespace, memory=memory))
+    monkeypatch.setenv(RUN_VARIABLE, "run-2")
+    with Conductor(crd_server, namespace, [train]) as conductor, observed(told.append):
+        conductor.create(theirs)
+        launch(job, launching(namespace))
+        (kept,) = conductor.jobs()
+    assert "deletionTimestamp" not in kept["metadata"]
+    assert len(conductor.seen) == 1
+    assert any("for run run-1; it is waited for" in event.get("message", "") for event in told)
+    assert (job.output / "model.onnx").is_file()
+
+
+def test_one_that_another_run_takes_away_is_followed_by_ones_own(
+    crd_server, namespace, job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def taken(conductor: Conductor, made: Any) -> None:
+        # As that run does when it has fetched the result.
+        until(lambda: any("it is waited for" in event.get("message", "") for event in told))
+        stored.remove()
+        vanish(conductor, made)
+
+    stored, told = StoredTraining.put(job), list[Any]()
+    monkeypatch.setenv(RUN_VARIABLE, "run-1")
+    theirs = trainjob(stored.id, stored.uri, 1, launching(namespace))
+    monkeypatch.setenv(RUN_VARIABLE, "run-2")
+    with Conductor(crd_server, namespace, [taken, train]) as conductor, observed(told.append):
+        conductor.create(theirs)
+        launch(job, launching(namespace))
+        assert conductor.jobs() == []
+    assert [each["metadata"]["labels"][RUN] for each in conductor.seen] == ["run-1", "run-2"]
+    assert (job.output / "model.onnx").is_file()
 
 
 def test_one_of_somebody_else_is_left_alone(crd_server, namespace, job) -> None:
