@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -17,11 +18,12 @@ from kubernetes import client
 from kubernetes.client import ApiClient, ApiException
 
 from tests.components.training.conductor import until
-from tests.containers import TOOLS
+from tests.containers import ROOT, TOOLS
 from tests.kubernetes import SmallCluster
 
 GROUP, VERSION, PLURAL = "trainer.kubeflow.org", "v1alpha1", "trainjobs"
 PORT = 29500
+RUNTIME = Path(ROOT, "infra/kubernetes/components/trainer/runtime.yaml")
 
 Manifest = dict[str, Any]
 
@@ -41,7 +43,8 @@ def installed(cluster: SmallCluster) -> Iterator[None]:
             # This old server does not know the rules that the definition holds beside its schema, and leaves them out.
             cluster.kubectl("create", "--validate=false", "--filename=-", given=definition)
         asked = "--output=jsonpath={.status.conditions[?(@.type=='Established')].status}"
-        until(lambda: cluster.kubectl("get", name, asked) == "True")
+        # Until there is a first condition, kubectl fails at looking for one.
+        until(lambda: cluster.kubectl("get", name, asked, check=False) == "True")
         yield
     finally:
         if not known:
@@ -124,7 +127,7 @@ class Pods(threading.Thread):
         template = {"metadata": {"labels": labels}, "spec": _pod(job, index, first)}
         made = {
             "metadata": {"name": _host(job, index), "ownerReferences": [{**owner, "blockOwnerDeletion": True}]},
-            "spec": {"template": template},
+            "spec": {"backoffLimit": _runtime()["backoffLimit"], "template": template},
         }
         self._batch.create_namespaced_job(self.namespace, made)
 
@@ -173,7 +176,15 @@ def _pod(job: Manifest, index: int, first: str) -> Manifest:
         "resources": {"limits": trainer["resourcesPerNode"]["limits"], "requests": {"cpu": "100m"}},
     }
     names = [{"ip": first, "hostnames": [_host(job, 0)]}] if first else []
-    return {**pod, "hostname": _host(job, index), "hostAliases": names, "restartPolicy": "OnFailure"}
+    policy = _runtime()["template"]["spec"]["restartPolicy"]
+    return {**pod, "hostname": _host(job, index), "hostAliases": names, "restartPolicy": policy}
+
+
+def _runtime() -> Manifest:
+    """Give what our own runtime says of each Job."""
+    (of_nodes,) = yaml.safe_load(RUNTIME.read_text())["spec"]["template"]["spec"]["replicatedJobs"]
+    said: Manifest = of_nodes["template"]["spec"]
+    return said
 
 
 def manifests(variables: dict[str, str]) -> list[Manifest]:
