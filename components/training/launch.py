@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 _GONE_SECONDS = 300.0  # within which a TrainJob and its pods are gone after their deletion
 _MOST_BACKOFF = 600.0
+# The step's own pod has the same limit, and began before: the step says that it was too long before it is ended.
+_MOST_AHEAD = 600.0
 
 
 def launch(job: "Job", launching: Launching) -> None:
@@ -71,14 +73,15 @@ class _Launch:
 
     def run(self) -> None:
         server = ApiServer(self.launching.namespace)
-        reason = ""
+        limit, reason = self.launching.train_timeout, ""
+        ends = time.monotonic() + limit - min(_MOST_AHEAD, limit / 10)
         for attempt in range(self.launching.retries + 1):
             if attempt:
                 emit("note", message=f"TrainJob {self.name} failed ({reason}); it is tried again from its checkpoint")
                 time.sleep(min(self.launching.backoff * 2 ** (attempt - 1), _MOST_BACKOFF))
                 # Another run that did the same has taken its result, and the job with it.
                 self.training.put(self.job)
-            reason = self._attempt(server)
+            reason = self._attempt(server, ends)
             if self.training.finished:
                 return
             if (told := self.training.failure) is not None:
@@ -88,7 +91,7 @@ class _Launch:
             "trainer.retries, and start the training again: it goes on from its checkpoint"
         )
 
-    def _attempt(self, server: ApiServer) -> str:
+    def _attempt(self, server: ApiServer, ends: float) -> str:
         """Make a TrainJob, follow it to its end and take it away; give why it failed, if it did.
 
         One of another run is followed alone: that run takes it away.
@@ -96,7 +99,7 @@ class _Launch:
         begun = self._begin(server)
         uid, of_another = _uid(begun), self._is_of_another_run(begun)
         try:
-            reason = self._follow(server, uid)
+            reason = self._follow(server, uid, ends)
         finally:
             if not of_another:
                 server.delete(PLURAL, VERSION, self.name, uid)
@@ -148,7 +151,7 @@ class _Launch:
         run = (found["metadata"].get("labels") or {}).get(RUN)
         return run is not None and run != self.manifest["metadata"]["labels"].get(RUN)
 
-    def _follow(self, server: ApiServer, uid: str) -> str:
+    def _follow(self, server: ApiServer, uid: str, ends: float) -> str:
         log, running = PodLog(server, self.name), False
         deadline = time.monotonic() + self.launching.start_timeout
         while True:
@@ -163,16 +166,21 @@ class _Launch:
             running = running or _has_run(found)
             if not running and time.monotonic() > deadline:
                 raise self._no_place(found, log)
+            if time.monotonic() > ends:
+                raise self._too_long()
             time.sleep(self.launching.interval)
 
     def _why(self, failed: dict[str, Any], log: PodLog) -> str:
         if failed.get("reason") == "DeadlineExceeded":
-            raise TrainingError(
-                f"TrainJob {self.name} took longer than cluster.train_timeout, {self.launching.train_timeout} s; raise "
-                "that and start the training again: it goes on from its checkpoint"
-            )
+            raise self._too_long()
         said = f"; its first pod ended with: {log.last}" if log.last else ""
         return f"{failed.get('reason', 'Failed')}: {failed.get('message', 'no reason given')}{said}"
+
+    def _too_long(self) -> TrainingError:
+        return TrainingError(
+            f"TrainJob {self.name} took longer than cluster.train_timeout, {self.launching.train_timeout} s; raise "
+            "that and start the training again: it goes on from its checkpoint"
+        )
 
     def _no_place(self, found: dict[str, Any], log: PodLog) -> TrainingError:
         suspended = _condition(found, "Suspended")

@@ -148,6 +148,17 @@ def test_one_that_takes_too_long_is_not_tried_again(crd_server, namespace, job) 
     assert len(conductor.seen) == 1
 
 
+def test_one_that_takes_longer_than_the_step_itself_may_is_ended_by_the_step(crd_server, namespace, job) -> None:
+    def linger(conductor: Conductor, made: Any) -> None:
+        conductor.count(made, active=1, ready=1)
+
+    with Conductor(crd_server, namespace, [linger]) as conductor:
+        with pytest.raises(TrainingError, match=r"longer than cluster.train_timeout, 3 s"):
+            launch(job, launching(namespace, train_timeout=3))
+        until(lambda: conductor.jobs() == [])
+    assert len(conductor.seen) == 1
+
+
 def test_one_that_finds_no_place_is_given_up(crd_server, namespace, job) -> None:
     with Conductor(crd_server, namespace, [wait]) as conductor:
         with pytest.raises(TrainingError, match=r"no pod ready within trainer.start_timeout, 1 s"):
