@@ -130,16 +130,22 @@ def prepare(
 ) -> Laboratory:
     """Make a laboratory with a champion that an endpoint serves, and complete batches ``b1``, ``b2``, ... to come."""
     rest, grpc = free_ports(2)
-    for number in range(batches + 1):
-        name, images = (f"b{number}", 24) if number else ("cultures", 60)
-        given = ("--images", images, "--size", 64, "--seed", number)
-        assert mscflow("data", "simulate", name, *given, cwd=folder).code == 0
-        (folder / name / "_COMPLETE").touch()
+    upload(folder, "cultures", mscflow, images=60)
+    for number in range(1, batches + 1):
+        upload(folder, f"b{number}", mscflow, images=24, seed=number)
     command = ["--home", "home", "run", "--data", "cultures", "--ref", LINEAGE, "--port", rest, "--grpc-port", grpc]
     floors = ("--set", "gate.min_class_recall=0", "--set", "gate.max_calibration_error=1")
     done = mscflow(*command, *SMALL, *NO_FLOORS, *floors, cwd=folder, **variables)
     assert done.code == 0, done.err
     return Laboratory(folder, (rest, grpc), **changes)
+
+
+def upload(folder: Path, name: str, mscflow: Callable[..., Done], *, images: int, seed: int = 0) -> Path:
+    """Simulate a complete batch."""
+    given = ("--images", images, "--size", 64, "--seed", seed)
+    assert mscflow("data", "simulate", name, *given, cwd=folder).code == 0
+    (folder / name / "_COMPLETE").touch()
+    return folder / name
 
 
 def kill(going: "subprocess.Popen[str]") -> None:
