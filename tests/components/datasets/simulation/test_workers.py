@@ -24,11 +24,12 @@ def test_a_process_that_dies_is_told_in_a_sentence():
 
 
 PARENT = """
+import os
 import time
 from components.datasets.simulation.workers import map_in_order
 
 def wait(number):
-    print("working", flush=True)
+    os.write(1, b"working\\n")  # whole lines: two processes write at once
     time.sleep(60)
 
 if __name__ == "__main__":
