@@ -19,8 +19,7 @@ import json
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from csv import DictReader
 from pathlib import Path
 from typing import Any
@@ -174,14 +173,8 @@ def feed(given: argparse.Namespace, paths: list[Path], labels: list[int]) -> dic
             fit._normalised(augment(fit._images(part, batch), draws[batch], fit.augmentations))
 
     study = Study("mobilenet_v3", paths, labels, given.batch, augmented=given.augmentations != "none")
-    with inference():
-        return compare(rates({"mscflow": own, "study": study.read}, len(paths), given.rounds), "mscflow")
-
-
-@contextmanager
-def inference() -> Iterator[None]:
     with torch.no_grad():
-        yield
+        return compare(rates({"mscflow": own, "study": study.read}, len(paths), given.rounds), "mscflow")
 
 
 def main() -> None:

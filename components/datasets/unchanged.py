@@ -1,6 +1,6 @@
 """Whether a source still lists as it did when a ref's present version was made of it: then nothing of it is read."""
 
-from contextlib import closing, suppress
+from contextlib import suppress
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Self
@@ -77,8 +77,7 @@ class Seen:
         return self
 
     def __exit__(self, *_: object) -> None:
-        with closing(self._database):
-            pass
+        self._database.close()
 
     def recall(self, listing: ListingDigest, version: str) -> Any | None:
         """Give what was remembered, if the source lists as it did then and the ref is where it was left."""

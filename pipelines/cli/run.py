@@ -1,5 +1,6 @@
 """`mscflow run` and `mscflow demo`: the whole path, from images to a served model."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -80,6 +81,17 @@ def load(given: dict[str, Any], assignments: tuple[str, ...], **more: Any) -> "S
     return load_settings(**merge(merge(overrides, named), parse_assignments(assignments)))
 
 
+def backend_option(more: str) -> Callable[[Command], Command]:
+    """Add where the work is done; ``more`` ends its help."""
+    return click.option(
+        "--backend",
+        type=click.Choice(["local", "kubeflow"]),
+        default="local",
+        show_default=True,
+        help=f"This machine, or the Kubeflow Pipelines at kubeflow.url{more}.",
+    )
+
+
 @click.command()
 @click.option("--data", "source", required=True, help="Folder or s3://bucket/prefix of images.")
 @click.option("--task", help="confluence (default) or abnormal_cells.")
@@ -88,13 +100,7 @@ def load(given: dict[str, Any], assignments: tuple[str, ...], **more: Any) -> "S
 )
 @click.option("--modality", help="single_stack (default) or multi_stack.")
 @click.option("--ref", help="Lineage that the images belong to; default: the folder's name.")
-@click.option(
-    "--backend",
-    type=click.Choice(["local", "kubeflow"]),
-    default="local",
-    show_default=True,
-    help="This machine, or the Kubeflow Pipelines at kubeflow.url, as `mscflow pipelines submit` does.",
-)
+@backend_option(", as `mscflow pipelines submit` does")
 @settings_options
 @json_option
 def run(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pipelines.cli.output import json_option, say, table
-from pipelines.cli.run import merge, parse_assignments
+from pipelines.cli.run import backend_option, merge, parse_assignments
 
 if TYPE_CHECKING:
     from components.settings import Settings
@@ -48,13 +48,7 @@ if TYPE_CHECKING:
 @click.option("--positive", help="Labels of boxes that are abnormal cells, with commas between them.")
 @click.option("--processes", type=int, help="Folds made at a time; default: one a GPU, or else one a core.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder of the study; default: studies/NAME in the home.")
-@click.option(
-    "--backend",
-    type=click.Choice(["local", "kubeflow"]),
-    default="local",
-    show_default=True,
-    help="This machine, or the Kubeflow Pipelines at kubeflow.url; --out and --processes are of this machine.",
-)
+@backend_option("; --out and --processes are of this machine")
 @click.option("--preset", help="How much work: quick (default), standard or paper.")
 @click.option("--weights", help="'auto', 'none', 'torchvision' or a local weights file.")
 @click.option("--set", "assignments", multiple=True, metavar="NAME=VALUE", help="Any setting, e.g. training.epochs=5.")

@@ -16,6 +16,7 @@ from components.registry.auditing import read_audit
 from components.registry.versions import Alias, Registry
 from components.settings import Settings, load_settings
 from components.storage import open_store
+from pipelines.cli.run import merge
 from tests.servers import free_ports
 
 from .conftest import NO_FLOORS, SMALL, Done, environment
@@ -60,12 +61,6 @@ print(json.dumps({"results": done.results, "cached": done.cached, "seconds": don
 """
 
 
-def merged(low: dict[str, Any], high: dict[str, Any]) -> dict[str, Any]:
-    """Lay one tree of settings over another."""
-    both = {key: merged(low[key], high[key]) for key in low.keys() & high.keys() if isinstance(low[key], dict)}
-    return {**low, **high, **both}
-
-
 class Laboratory:
     """A folder with a home in it, whose batches are retrained on.
 
@@ -78,7 +73,7 @@ class Laboratory:
     def __init__(self, folder: Path, ports: tuple[int, int], **changes: Any) -> None:
         serving = {"port": ports[0], "grpc_port": ports[1]}
         self.folder, self.home = folder, folder / "home"
-        self.given = merged({**SETTINGS, "home": str(self.home), "serving": serving}, changes)
+        self.given = merge({**SETTINGS, "home": str(self.home), "serving": serving}, changes)
 
     @property
     def settings(self) -> Settings:

@@ -19,12 +19,13 @@ from components.registry.steps import approve
 from components.registry.versions import Registry
 from components.settings import Settings, load_settings
 from components.storage import open_store
+from pipelines.cli.run import merge
 from tests.containers import Docker
 from tests.services import wait_until
 
 from .conftest import Done
 from .contained import STORE, Contained, Ended, contained
-from .retraining import MODEL, SETTINGS, merged
+from .retraining import MODEL, SETTINGS
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(580)]
 
@@ -38,7 +39,7 @@ STEPS = ("snapshot", "validate", "split", "search", "train", "evaluate", "regist
 
 @pytest.fixture(scope="module")
 def settings() -> Settings:
-    return load_settings(**merged(SETTINGS, CHANGES))
+    return load_settings(**merge(SETTINGS, CHANGES))
 
 
 @pytest.fixture(scope="module")

@@ -9,12 +9,13 @@ import yaml
 
 from components.settings import load_settings
 from pipelines.arguments import retrain_arguments
+from pipelines.cli.run import merge
 from pipelines.compile import compile_pipeline
 from pipelines.retrain import retrain_pipeline
 from pipelines.steps import RETRAIN_STEPS
 from pipelines.summaries import summary
 
-from .retraining import LINEAGE, Laboratory, merged, prepare
+from .retraining import LINEAGE, Laboratory, prepare
 
 BEFORE_LEARNING = RETRAIN_STEPS[:3]
 
@@ -154,7 +155,7 @@ class TestAWholeRun:
         assert "Traceback" not in done.err
 
     def test_a_run_that_fails_is_told_as_failed_and_gives_its_turn_back(self, lab, released):
-        wrong = Laboratory(lab.folder, (0, 0), **merged(lab.given, {"training": {"backbone": "inception_v3"}}))
+        wrong = Laboratory(lab.folder, (0, 0), **merge(lab.given, {"training": {"backbone": "inception_v3"}}))
         done = wrong.run(lab.folder / "b4")
         assert done.code == 2
         assert "step 'search'" in done.err
